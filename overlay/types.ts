@@ -1,0 +1,76 @@
+/**
+ * What the engine asks of the kernel, in the words of the overlay. The engine computes a WantedNetwork from the
+ * mirror; `Kernel.reconcile` reads what this host has, and makes it so.
+ */
+import type {
+  EndpointId,
+  IfName,
+  InterfaceAddress,
+  IpAddress,
+  MacAddress,
+  NetnsPath,
+  NetworkId,
+  Vni,
+} from '../model/scalars.js';
+
+/** Where the container's end of a veth pair is to be. */
+export type PortTarget =
+  /** Left in the host's namespace under `name`, down: Docker moves, renames and addresses it. */
+  | { readonly kind: 'host'; readonly name: IfName }
+  /** Put into the namespace at `path` as the first free of sand0, sand1, …; addressed and up. */
+  | { readonly kind: 'netns'; readonly path: NetnsPath; readonly address: InterfaceAddress };
+
+/** One local endpoint: a veth pair with one end in the overlay namespace's bridge. */
+export interface WantedPort {
+  readonly endpointId: EndpointId;
+  /** Name of the end in the overlay namespace. */
+  readonly overlayVeth: IfName;
+  readonly targetMac: MacAddress;
+  readonly target: PortTarget;
+}
+
+/** A remote endpoint: one permanent ARP entry (address → mac) and one permanent FDB entry (mac → vtep). */
+export interface RemotePeer {
+  readonly address: IpAddress;
+  readonly mac: MacAddress;
+  readonly vtep: IpAddress;
+}
+
+/** One network as this host should have it. Exists only while the host has an endpoint in it. */
+export interface WantedNetwork {
+  readonly networkId: NetworkId;
+  /** The overlay namespace is bound to this file. */
+  readonly netns: NetnsPath;
+  readonly vni: Vni;
+  /** UDP port of the underlay. */
+  readonly port: number;
+  /** Outer UDP checksums on or off. */
+  readonly udpChecksum: boolean;
+  /** The host's VTEP address: outer source of every packet. */
+  readonly local: IpAddress;
+  /** MTU inside the network, for bridge, VXLAN and both ends of every veth. */
+  readonly mtu: number;
+  /** Carried by the bridge. */
+  readonly gateway: InterfaceAddress;
+  readonly ports: readonly WantedPort[];
+  /** Packed by `packPeers` (overlay/peers.ts): ten thousand of them cross to the worker in one buffer. */
+  readonly peers: Uint8Array;
+}
+
+/** One difference between kernel and wanted that reconcile found and mended, `bridge br0: mtu 1500, wanted 1450`. */
+export type Repair = string;
+
+export interface ReconcileReport {
+  /** True when the namespace did not exist before. */
+  readonly created: boolean;
+  /** Mended differences of a namespace that existed; empty when the kernel was as wanted. */
+  readonly repairs: readonly Repair[];
+  /** Ports whose veth pair does not exist. Only `plug` makes one: its far end is somebody else's to place. */
+  readonly missingPorts: readonly EndpointId[];
+}
+
+/** The interface in the host's namespace that carries the underlay. */
+export interface Underlay {
+  readonly ifName: IfName;
+  readonly mtu: number;
+}
