@@ -1,0 +1,186 @@
+/** An agent's inner part as one value: the mirror and its follower, the use cases, the reconcile. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Addresses } from '../ipam/addresses.js';
+import { describeError, UnavailableError } from '../model/errors.js';
+import { type Logger, rateLimited } from '../model/log.js';
+import type { Kernel } from '../overlay/kernel.js';
+import type { StoreClient } from '../store/client.js';
+import { follow } from '../store/follow.js';
+import type { Keys } from '../store/keys.js';
+import { Endpoints } from './endpoints.js';
+import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
+import { Journal, type Teardown } from './journal.js';
+import { Mirror } from './mirror.js';
+import { Networks } from './networks.js';
+import { Reconciler } from './reconcile.js';
+
+const SNAPSHOT_WITHIN_MS = 5_000; // chosen: below every edge's deadline
+
+export interface EngineOptions {
+  readonly store: StoreClient;
+  readonly keys: Keys;
+  readonly kernel: Kernel;
+  readonly host: HostSettings;
+  readonly journalPath: string;
+  readonly log: Logger;
+}
+
+export class Engine implements AsyncDisposable {
+  readonly mirror: Mirror;
+  readonly networks: Networks;
+  readonly endpoints: Endpoints;
+  readonly reconciler: Reconciler;
+  readonly journal: Journal;
+  readonly options: EngineOptions;
+  readonly #addresses: Addresses;
+  readonly #stop = new AbortController();
+  readonly #tasks: Promise<void>[] = [];
+  readonly #started: Promise<void>;
+  readonly #unbind = new Set<(dockerNetworkId: string) => Promise<void>>();
+  #firstSnapshot: () => void = () => undefined;
+  #replaying = false;
+
+  constructor(options: EngineOptions) {
+    const { store, keys, kernel, host, log } = options;
+    this.options = options;
+    this.journal = new Journal(options.journalPath, log);
+    this.mirror = new Mirror(keys, host.name, log);
+    this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
+    this.reconciler = new Reconciler({ kernel, mirror: this.mirror, journal: this.journal, host, log });
+    this.#addresses = new Addresses(store, keys, {
+      host: host.name,
+      log,
+      borne: (network, address) => this.mirror.bearerOf(network, address) !== undefined,
+      presence: (network, delta) => this.endpoints.presence(network, delta),
+      committed: (writes, revision) => this.mirror.applyCommit(writes, revision),
+    });
+    this.endpoints = new Endpoints({
+      store,
+      keys,
+      mirror: this.mirror,
+      addresses: this.#addresses,
+      networks: this.networks,
+      reconciler: this.reconciler,
+      journal: this.journal,
+      host,
+      log,
+    });
+    this.#started = new Promise(resolve => {
+      this.#firstSnapshot = resolve;
+    });
+  }
+
+  get addresses(): Addresses {
+    return this.#addresses;
+  }
+
+  /** Begins to follow etcd; returns at once, whether etcd answers or not. */
+  start(): void {
+    const { log } = this.options;
+    this.mirror.onEvent(event => {
+      if (event.kind === 'binding-gone' && event.hostname === this.options.host.name) {
+        this.#sweep(event.networkId);
+      }
+    });
+    this.#tasks.push(
+      follow(this.options.store, {
+        prefix: this.options.keys.followed,
+        signal: this.#stop.signal,
+        log,
+        onSnapshot: (entries, revision) => {
+          this.mirror.applySnapshot(entries, revision);
+          this.#firstSnapshot();
+        },
+        onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),
+        onLine: up => {
+          log.debug('watch of etcd', { up });
+          if (up) void this.#replay();
+        },
+      }),
+      this.#begin(),
+    );
+  }
+
+  async #begin(): Promise<void> {
+    const { signal } = this.#stop;
+    const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
+    await Promise.race([this.#started, stopped]);
+    if (signal.aborted) return;
+    await this.reconciler.start().catch(error => {
+      this.options.log.error('kernel not compared at start', { err: describeError(error) });
+    });
+    for (const { record } of this.networks.list()) {
+      if (!signal.aborted) await this.networks.removeUnused(record.id).catch(() => undefined);
+    }
+    await this.#replay();
+  }
+
+  /** Resolves when the mirror holds the first snapshot. @throws UnavailableError when etcd does not answer. */
+  async ready(): Promise<void> {
+    if (this.mirror.revision > 0) return;
+    const late = sleep(SNAPSHOT_WITHIN_MS, 'late', { ref: false });
+    if ((await Promise.race([this.#started, late])) === 'late') {
+      const { where } = this.options.store;
+      throw new UnavailableError(
+        `etcd at ${where} does not answer; check that it runs and that ETCD_HOSTS is right`,
+        {
+          etcd: where,
+        },
+      );
+    }
+  }
+
+  /** MTU of a new network: what the underlay carries, less VXLAN's overhead. */
+  async defaultMtu(): Promise<number> {
+    const { kernel, host } = this.options;
+    return (await kernel.underlay(host.vtep)).mtu - VXLAN_OVERHEAD;
+  }
+
+  /** Registers who carries out unbinds that the journal kept. */
+  onUnbind(unbind: (dockerNetworkId: string) => Promise<void>): void {
+    this.#unbind.add(unbind);
+  }
+
+  /** A network that Docker made goes with its last binding, also when that one expired by itself. */
+  #sweep(networkId: Parameters<Networks['removeUnused']>[0]): void {
+    this.networks.removeUnused(networkId).catch(error => {
+      this.options.log.warn('unused network not removed', {
+        network_id: networkId,
+        err: describeError(error),
+      });
+    });
+  }
+
+  async #replay(): Promise<void> {
+    if (this.#replaying || this.mirror.revision === 0) return;
+    this.#replaying = true;
+    const log = rateLimited(this.options.log);
+    try {
+      for (const [id, what] of this.journal.entries()) {
+        await this.#carryOut(what);
+        this.journal.done(id);
+        log.info('kept teardown carried out', { kind: what.kind });
+      }
+    } catch (error) {
+      log.warn('kept teardown waits for etcd', { err: describeError(error) });
+    } finally {
+      this.#replaying = false;
+    }
+  }
+
+  /** What is still out of etcd's reach comes back as a new entry of the journal. */
+  async #carryOut(what: Teardown): Promise<void> {
+    if (what.kind === 'endpoint') await this.endpoints.remove(what.endpoint_id);
+    else if (what.kind === 'address') await this.endpoints.release(what.network_id, what.address);
+    else for (const unbind of this.#unbind) await unbind(what.docker_network_id);
+  }
+
+  /** Stops following and answering; kernel and etcd stay as they are. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#tasks);
+    await this.reconciler[Symbol.asyncDispose]();
+    await this.#addresses[Symbol.asyncDispose]();
+    this.journal[Symbol.dispose]();
+  }
+}

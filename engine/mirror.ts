@@ -1,0 +1,325 @@
+/**
+ * What this agent knows of the truth, in memory: all networks and bindings, of every endpoint in the cluster its
+ * address, MAC and host, and the full records of this host. Fed by the follower and by our own commits, whichever
+ * is first; each entry carries the revision that wrote it, so the second one changes nothing.
+ */
+
+import { VniMap } from '../ipam/vni.js';
+import { describeError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import {
+  BindingRecord,
+  EndpointRecord,
+  type Network,
+  NetworkAttributes,
+  NetworkRecord,
+  type Peer,
+} from '../model/records.js';
+import {
+  addressOf,
+  type EndpointId,
+  type HostName,
+  type IpAddress,
+  type NetworkId,
+} from '../model/scalars.js';
+import type { KeyValue } from '../store/client.js';
+import type { Change } from '../store/follow.js';
+import type { FollowedKey, Keys } from '../store/keys.js';
+import { parseRecord } from '../store/table.js';
+import { keyOf, type Write } from '../store/transaction.js';
+
+/** What a change of the truth may mean for the kernel. */
+export type MirrorEvent =
+  /** The network's record or attributes changed, or went. */
+  | { readonly kind: 'network'; readonly networkId: NetworkId }
+  /** An endpoint of this host came, changed or went. */
+  | { readonly kind: 'local'; readonly networkId: NetworkId }
+  /** An endpoint of another host came, changed or went. */
+  | {
+      readonly kind: 'peer';
+      readonly networkId: NetworkId;
+      readonly before: Peer | undefined;
+      readonly after: Peer | undefined;
+    }
+  | { readonly kind: 'binding-gone'; readonly networkId: NetworkId; readonly hostname: HostName };
+
+interface NetworkEntry {
+  record: NetworkRecord | undefined;
+  createRevision: number;
+  attributes: NetworkAttributes | undefined;
+  readonly peers: Map<EndpointId, Peer>;
+  readonly local: Map<EndpointId, EndpointRecord>;
+  readonly addresses: Map<IpAddress, EndpointId>;
+  readonly bindings: Map<string, BindingRecord>;
+}
+
+export class Mirror {
+  readonly #keys: Keys;
+  readonly #host: HostName;
+  readonly #log: Logger;
+  readonly #networks = new Map<NetworkId, NetworkEntry>();
+  readonly #names = new Map<string, Set<NetworkId>>();
+  readonly #local = new Map<EndpointId, EndpointRecord>();
+  readonly #bindings = new Map<string, BindingRecord>();
+  /** Key → the revision that it was written or deleted at; deletions leave when the follower has passed them. */
+  #revisions = new Map<string, number>();
+  readonly #deleted = new Map<string, number>();
+  readonly #listeners = new Set<(event: MirrorEvent) => void>();
+  readonly #waiting = new Set<{ revision: number; resolve: () => void }>();
+  readonly vnis = new VniMap();
+  #followed = 0;
+
+  constructor(keys: Keys, host: HostName, log: Logger) {
+    this.#keys = keys;
+    this.#host = host;
+    this.#log = log;
+  }
+
+  /** Revision up to which the follower has delivered everything; 0 before the first snapshot. */
+  get revision(): number {
+    return this.#followed;
+  }
+
+  onEvent(listener: (event: MirrorEvent) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Resolves when the follower has delivered everything up to `revision`. */
+  reached(revision: number): Promise<void> {
+    if (this.#followed >= revision) return Promise.resolve();
+    return new Promise(resolve => this.#waiting.add({ revision, resolve }));
+  }
+
+  network(id: NetworkId): Network | undefined {
+    const entry = this.#networks.get(id);
+    return entry?.record && { record: entry.record, attributes: entry.attributes };
+  }
+
+  networks(): Network[] {
+    return [...this.#networks.values()].flatMap(({ record, attributes }) =>
+      record ? [{ record, attributes }] : [],
+    );
+  }
+
+  /** Names are not unique in an old cluster. */
+  networksNamed(name: string): Network[] {
+    return [...(this.#names.get(name) ?? [])].flatMap(id => this.network(id) ?? []);
+  }
+
+  /** etcd's revision at which the network's record was made: of two that share a VNI, the older keeps it. */
+  createRevisionOf(id: NetworkId): number {
+    return this.#networks.get(id)?.createRevision ?? Number.POSITIVE_INFINITY;
+  }
+
+  peers(id: NetworkId): ReadonlyMap<EndpointId, Peer> {
+    return this.#networks.get(id)?.peers ?? NOTHING;
+  }
+
+  /** The endpoint whose record bears an address. */
+  bearerOf(id: NetworkId, address: IpAddress): Peer | undefined {
+    const entry = this.#networks.get(id);
+    const endpoint = entry?.addresses.get(address);
+    return endpoint && entry?.peers.get(endpoint);
+  }
+
+  /** This host's endpoint. */
+  localEndpoint(id: EndpointId): EndpointRecord | undefined {
+    return this.#local.get(id);
+  }
+
+  localEndpoints(network?: NetworkId): EndpointRecord[] {
+    const local = network ? this.#networks.get(network)?.local : this.#local;
+    return [...(local?.values() ?? [])];
+  }
+
+  localCount(network: NetworkId): number {
+    return this.#networks.get(network)?.local.size ?? 0;
+  }
+
+  binding(dockerNetwork: string): BindingRecord | undefined {
+    return this.#bindings.get(dockerNetwork);
+  }
+
+  bindings(network: NetworkId): BindingRecord[] {
+    return [...(this.#networks.get(network)?.bindings.values() ?? [])];
+  }
+
+  /** Replaces everything by what there is at `revision`, event by event where it differs. */
+  applySnapshot(entries: readonly KeyValue[], revision: number): void {
+    const present = new Set(entries.map(({ key }) => key));
+    for (const [key, known] of [...this.#revisions]) {
+      if (!present.has(key) && known <= revision) this.#delete(key, revision);
+    }
+    for (const entry of entries) this.#put(entry);
+    this.#advance(revision);
+  }
+
+  applyChanges(changes: readonly Change[], revision: number): void {
+    for (const change of changes) {
+      if (change.kind === 'put') this.#put(change.entry);
+      else this.#delete(change.key, change.revision);
+    }
+    this.#advance(revision);
+  }
+
+  /** Applies a commit of our own, before the follower brings it. */
+  applyCommit(writes: readonly Write[], revision: number): void {
+    for (const write of writes) {
+      const key = keyOf(write);
+      if (!key.startsWith(this.#keys.followed)) continue;
+      if ('delete' in write) this.#delete(key, revision);
+      else if ('put' in write) {
+        const createRevision = this.#revisions.has(key) ? 0 : revision;
+        this.#put({ key, value: JSON.stringify(write.value), createRevision, modRevision: revision });
+      }
+    }
+  }
+
+  #advance(revision: number): void {
+    this.#followed = Math.max(this.#followed, revision);
+    for (const [key, at] of this.#deleted) if (at <= revision) this.#deleted.delete(key);
+    for (const waiter of this.#waiting) {
+      if (waiter.revision > this.#followed) continue;
+      this.#waiting.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  #put(entry: KeyValue): void {
+    const { key, modRevision } = entry;
+    const known = Math.max(this.#revisions.get(key) ?? 0, this.#deleted.get(key) ?? 0);
+    if (known >= modRevision) return;
+    const parsed = this.#keys.parseFollowed(key);
+    if (!parsed) return;
+    this.#revisions.set(key, modRevision);
+    try {
+      this.#store(parsed, entry);
+    } catch (error) {
+      // A broken value harms only its own object: it counts as absent until it is mended.
+      this.#log.error('record ignored', { key, err: describeError(error) });
+      this.#forget(parsed);
+    }
+  }
+
+  #delete(key: string, revision: number): void {
+    if ((this.#revisions.get(key) ?? 0) > revision) return;
+    if (revision > this.#followed) this.#deleted.set(key, revision);
+    if (!this.#revisions.delete(key)) return;
+    const parsed = this.#keys.parseFollowed(key);
+    if (parsed) this.#forget(parsed);
+  }
+
+  #store(at: FollowedKey, entry: KeyValue): void {
+    const network = this.#entryOf(at.network);
+    switch (at.family) {
+      case 'network': {
+        const record = parseRecord(NetworkRecord, entry);
+        this.#setRecord(at.network, network, record, entry.createRevision);
+        break;
+      }
+      case 'attributes':
+        network.attributes = parseRecord(NetworkAttributes, entry);
+        this.#emit({ kind: 'network', networkId: at.network });
+        break;
+      case 'endpoint':
+        this.#setEndpoint(at.network, at.endpoint, parseRecord(EndpointRecord, entry));
+        break;
+      case 'binding': {
+        const record = parseRecord(BindingRecord, entry);
+        network.bindings.set(at.dockerNetwork, record);
+        if (record.hostname === this.#host) this.#bindings.set(at.dockerNetwork, record);
+      }
+    }
+  }
+
+  #forget(at: FollowedKey): void {
+    const network = this.#entryOf(at.network);
+    if (at.family === 'network') this.#setRecord(at.network, network, undefined, 0);
+    else if (at.family === 'attributes') network.attributes = undefined;
+    else if (at.family === 'endpoint') this.#setEndpoint(at.network, at.endpoint, undefined);
+    else this.#forgetBinding(at.network, at.dockerNetwork);
+    const { record, attributes, peers, bindings } = network;
+    if (!record && !attributes && peers.size + bindings.size === 0) this.#networks.delete(at.network);
+  }
+
+  #entryOf(id: NetworkId): NetworkEntry {
+    let entry = this.#networks.get(id);
+    if (!entry) {
+      entry = {
+        record: undefined,
+        createRevision: 0,
+        attributes: undefined,
+        peers: new Map(),
+        local: new Map(),
+        addresses: new Map(),
+        bindings: new Map(),
+      };
+      this.#networks.set(id, entry);
+    }
+    return entry;
+  }
+
+  #setRecord(id: NetworkId, entry: NetworkEntry, record: NetworkRecord | undefined, created: number): void {
+    const before = entry.record;
+    if (before) {
+      this.vnis.remove(before.vxlan_vni, id);
+      this.#names.get(before.name)?.delete(id);
+      if (this.#names.get(before.name)?.size === 0) this.#names.delete(before.name);
+    }
+    entry.record = record;
+    if (record) {
+      if (created > 0) entry.createRevision = created;
+      this.vnis.add(record.vxlan_vni, id);
+      const named = this.#names.get(record.name);
+      if (named) named.add(id);
+      else this.#names.set(record.name, new Set([id]));
+    }
+    this.#emit({ kind: 'network', networkId: id });
+  }
+
+  #setEndpoint(networkId: NetworkId, id: EndpointId, record: EndpointRecord | undefined): void {
+    const entry = this.#entryOf(networkId);
+    const before = entry.peers.get(id);
+    const after = record && this.#peerOf(record);
+    if (before && entry.addresses.get(before.address) === id) entry.addresses.delete(before.address);
+    if (after) {
+      entry.peers.set(id, after);
+      entry.addresses.set(after.address, id);
+    } else entry.peers.delete(id);
+    const wasLocal = entry.local.delete(id);
+    const isLocal = after?.hostname === this.#host;
+    if (record && isLocal) entry.local.set(id, record);
+    if (record && isLocal) this.#local.set(id, record);
+    else this.#local.delete(id);
+    if (wasLocal || isLocal) this.#emit({ kind: 'local', networkId });
+    const change = { before: wasLocal ? undefined : before, after: isLocal ? undefined : after };
+    if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
+  }
+
+  #peerOf(record: EndpointRecord): Peer {
+    return {
+      endpointId: record.id,
+      address: addressOf(record.target_veth_ip),
+      mac: record.target_veth_mac,
+      hostname: record.hostname,
+      vtep: record.host_ip,
+    };
+  }
+
+  #forgetBinding(networkId: NetworkId, dockerNetwork: string): void {
+    const { bindings } = this.#entryOf(networkId);
+    const gone = bindings.get(dockerNetwork);
+    bindings.delete(dockerNetwork);
+    this.#bindings.delete(dockerNetwork);
+    if (gone) this.#emit({ kind: 'binding-gone', networkId, hostname: gone.hostname });
+  }
+
+  #emit(event: MirrorEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
+
+const samePeer = (a: Peer | undefined, b: Peer | undefined) =>
+  a?.address === b?.address && a?.mac === b?.mac && a?.vtep === b?.vtep && a?.hostname === b?.hostname;
+
+const NOTHING: ReadonlyMap<EndpointId, Peer> = new Map();

@@ -1,0 +1,276 @@
+/**
+ * Makes the kernel equal to the truth, network by network. Creation, removal, start-up, repair and recovery are all
+ * the same: what is wanted of a network is computed from the mirror, and the kernel worker reads, compares, applies.
+ * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConflictError, describeError, KernelError } from '../model/errors.js';
+import { type Logger, rateLimited } from '../model/log.js';
+import { mtuOf, type Network, type Peer } from '../model/records.js';
+import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
+import type { Kernel } from '../overlay/kernel.js';
+import { packPeers } from '../overlay/peers.js';
+import type { WantedPort } from '../overlay/types.js';
+import { type HostSettings, netnsOf, VXLAN_OVERHEAD } from './host.js';
+import type { Journal } from './journal.js';
+import { KeyedMutex } from './keyed-mutex.js';
+import type { Mirror, MirrorEvent } from './mirror.js';
+import { portOf, remotePeersOf, wantedNetwork } from './wanted.js';
+
+// Chosen by us.
+const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
+const EVERY_MS = 30_000; // a full compare of every local network
+
+export interface ReconcilerDependencies {
+  readonly kernel: Kernel;
+  readonly mirror: Mirror;
+  readonly journal: Journal;
+  readonly host: HostSettings;
+  readonly log: Logger;
+}
+
+/** Remote endpoints of a network that changed since the kernel was told. */
+type PeerChanges = Map<EndpointId | string, { before: Peer | undefined; after: Peer | undefined }>;
+
+export class Reconciler implements AsyncDisposable {
+  readonly #deps: ReconcilerDependencies;
+  readonly #log: Logger;
+  readonly #mutex = new KeyedMutex<NetworkId>();
+  /** Networks whose overlay namespace this agent has set up or seen. */
+  readonly #present = new Set<NetworkId>();
+  /** Ports being joined: wanted before their record says so. */
+  readonly #joining = new Map<NetworkId, Map<EndpointId, WantedPort>>();
+  /** Endpoints being torn down: not wanted any more, whatever their record says. */
+  readonly #leaving = new Set<EndpointId>();
+  readonly #peerChanges = new Map<NetworkId, PeerChanges>();
+  readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
+  readonly #stop = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+  #repairs = 0;
+
+  constructor(deps: ReconcilerDependencies) {
+    this.#deps = deps;
+    this.#log = rateLimited(deps.log);
+    deps.mirror.onEvent(event => this.#onEvent(event));
+  }
+
+  /** Differences mended since the start. */
+  get repairs(): number {
+    return this.#repairs;
+  }
+
+  /** After the first snapshot: every namespace of ours and every network with a local endpoint. */
+  async start(): Promise<void> {
+    const { kernel, mirror, host } = this.#deps;
+    const wanted = new Set(mirror.localEndpoints().map(({ network_id }) => network_id));
+    for (const path of await kernel.listNamespaces(host.netnsPath, host.netnsPrefix)) {
+      const id = path.slice(path.lastIndexOf('/') + 1 + host.netnsPrefix.length);
+      if (!isNetworkId(id)) continue;
+      this.#present.add(id);
+      if (mirror.network(id)) wanted.add(id);
+      else await this.#reportUnknown(id);
+    }
+    for (const id of wanted) await this.reconcile(id).catch(error => this.#complain(id, error));
+    this.#loop = this.#patrol();
+  }
+
+  /** One network, now. Serialised with every other change of it. */
+  reconcile(id: NetworkId): Promise<void> {
+    return this.#mutex.run(id, () => this.#reconcile(id));
+  }
+
+  /** Makes the endpoint's veth pair, and the network around it when it is the first. */
+  join(network: Network, port: WantedPort): Promise<IfName> {
+    const { id } = network.record;
+    const joining = this.#joining.get(id) ?? new Map<EndpointId, WantedPort>();
+    this.#joining.set(id, joining.set(port.endpointId, port));
+    this.#leaving.delete(port.endpointId);
+    return this.#mutex.run(id, () => this.#join(network, port));
+  }
+
+  /** The port's record says now what `join` was told, or the join was given up. */
+  joined(id: NetworkId, endpoint: EndpointId): void {
+    const joining = this.#joining.get(id);
+    joining?.delete(endpoint);
+    if (joining?.size === 0) this.#joining.delete(id);
+  }
+
+  /** From here on no reconcile wants the endpoint. */
+  leave(endpoint: EndpointId): void {
+    this.#leaving.add(endpoint);
+  }
+
+  /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
+  async unplug(id: NetworkId, port: WantedPort): Promise<void> {
+    this.leave(port.endpointId);
+    this.joined(id, port.endpointId);
+    const netns = netnsOf(this.#deps.host, id);
+    await this.#mutex.run(id, () => this.#deps.kernel.unplug(netns, port));
+    this.#later(id, LINGER_MS);
+  }
+
+  /** The endpoint's record is gone. */
+  left(endpoint: EndpointId): void {
+    this.#leaving.delete(endpoint);
+  }
+
+  #ports(id: NetworkId): WantedPort[] {
+    const { mirror, journal } = this.#deps;
+    const ports = new Map<EndpointId, WantedPort>();
+    for (const record of mirror.localEndpoints(id)) {
+      if (record.active && !journal.removesEndpoint(record.id)) ports.set(record.id, portOf(record));
+    }
+    for (const [endpoint, port] of this.#joining.get(id) ?? []) ports.set(endpoint, port);
+    for (const endpoint of this.#leaving) ports.delete(endpoint);
+    return [...ports.values()];
+  }
+
+  async #reconcile(id: NetworkId): Promise<void> {
+    const { kernel, mirror, host, log } = this.#deps;
+    const network = mirror.network(id);
+    const wanted = network && wantedNetwork(host, network, this.#ports(id), mirror.peers(id).values());
+    if (!wanted) {
+      if (!this.#present.has(id)) return;
+      await kernel.removeNetwork(netnsOf(host, id));
+      this.#present.delete(id);
+      this.#peerChanges.delete(id);
+      log.info('overlay namespace removed', { network_id: id });
+      return;
+    }
+    // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
+    this.#peerChanges.delete(id);
+    const report = await kernel.reconcile(wanted);
+    this.#present.add(id);
+    if (report.created)
+      log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
+    if (report.repairs.length > 0) {
+      this.#repairs += report.repairs.length;
+      log.warn('kernel repaired', {
+        network_id: id,
+        repairs: report.repairs.slice(0, 10),
+        count: report.repairs.length,
+      });
+    }
+    for (const endpoint of report.missingPorts) {
+      if (!this.#joining.get(id)?.has(endpoint)) {
+        this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpoint });
+      }
+    }
+  }
+
+  async #join(network: Network, port: WantedPort): Promise<IfName> {
+    const { id } = network.record;
+    const mtu = mtuOf(network);
+    await this.#checkMtu(network, mtu);
+    if (!this.#present.has(id)) await this.#reconcile(id);
+    const overlay = { netns: netnsOf(this.#deps.host, id), mtu };
+    try {
+      return (await this.#deps.kernel.plug(overlay, port)).ifName;
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      // Somebody damaged the network under us: repair it, then once more.
+      await this.#reconcile(id);
+      return (await this.#deps.kernel.plug(overlay, port)).ifName;
+    }
+  }
+
+  async #checkMtu(network: Network, mtu: number): Promise<void> {
+    if (this.#present.has(network.record.id)) return;
+    const { kernel, host } = this.#deps;
+    const underlay = await kernel.underlay(host.vtep);
+    if (mtu <= underlay.mtu - VXLAN_OVERHEAD) return;
+    const { id } = network.record;
+    throw new ConflictError(
+      `Network ${id} has MTU ${mtu}, but ${underlay.ifName} of host ${host.name} carries ${underlay.mtu - VXLAN_OVERHEAD} ` +
+        `(${underlay.mtu} less ${VXLAN_OVERHEAD} for VXLAN); raise the MTU of ${underlay.ifName} or make the network anew with a smaller one`,
+      { network_id: id, mtu, underlay_mtu: underlay.mtu },
+    );
+  }
+
+  #onEvent(event: MirrorEvent): void {
+    const { networkId: id } = event;
+    if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
+    if (event.kind === 'network') this.#later(id, 0);
+    if (event.kind === 'local' && this.#ports(id).length === 0) this.#later(id, LINGER_MS);
+    if (event.kind !== 'peer') return;
+    let changes = this.#peerChanges.get(id);
+    if (!changes) {
+      changes = new Map();
+      this.#peerChanges.set(id, changes);
+      void this.#mutex.run(id, () => this.#applyPeers(id)).catch(error => this.#peersFailed(id, error));
+    }
+    const key = (event.after ?? event.before)?.endpointId ?? '';
+    changes.set(key, { before: changes.get(key)?.before ?? event.before, after: event.after });
+  }
+
+  async #applyPeers(id: NetworkId): Promise<void> {
+    const { kernel, mirror, host } = this.#deps;
+    const changes = this.#peerChanges.get(id);
+    this.#peerChanges.delete(id);
+    if (!changes || !this.#present.has(id)) return;
+    const set: Peer[] = [];
+    const remove: Peer[] = [];
+    for (const { before, after } of changes.values()) {
+      if (after) set.push(after);
+      // A newer endpoint may bear the address already: replacing it is one step, without a gap.
+      const bearer = before && mirror.bearerOf(id, before.address);
+      if (before && (!bearer || bearer.hostname === host.name)) remove.push(before);
+    }
+    const netns = netnsOf(host, id);
+    await kernel.applyPeers(netns, {
+      set: packPeers(remotePeersOf(set, host.name)),
+      remove: packPeers(remotePeersOf(remove, host.name)),
+    });
+  }
+
+  #peersFailed(id: NetworkId, error: unknown): void {
+    this.#complain(id, error);
+    this.#later(id, LINGER_MS);
+  }
+
+  #later(id: NetworkId, delayMs: number): void {
+    if (this.#timers.has(id) || this.#stop.signal.aborted) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(id);
+      void this.reconcile(id).catch(error => this.#complain(id, error));
+    }, delayMs);
+    this.#timers.set(id, timer);
+  }
+
+  async #patrol(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await sleep(EVERY_MS, undefined, { signal }).catch(() => undefined);
+      if (this.#deps.mirror.revision === 0) continue;
+      for (const id of this.#present) {
+        if (signal.aborted) return;
+        await this.reconcile(id).catch(error => this.#complain(id, error));
+      }
+    }
+  }
+
+  /** A namespace of ours whose network etcd does not know may carry living containers: it is left alone. */
+  async #reportUnknown(id: NetworkId): Promise<void> {
+    const { kernel, host, log } = this.#deps;
+    const netns = netnsOf(host, id);
+    const ports = await kernel.listPorts(netns);
+    if (ports.length > 0) {
+      this.#present.delete(id);
+      log.warn('overlay namespace of an unknown network left alone', { network_id: id, netns, ports });
+      return;
+    }
+    await this.reconcile(id);
+  }
+
+  #complain(id: NetworkId, error: unknown): void {
+    this.#log.error('reconcile not finished, trying again', { network_id: id, err: describeError(error) });
+  }
+
+  /** Waits for changes in flight; the data plane stays as it is. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    await this.#loop;
+    await this.#mutex.idle();
+  }
+}

@@ -1,0 +1,50 @@
+/** What the kernel of this host should have of a network: a pure function of the mirror. */
+import { type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
+import type { HostName, NetworkId } from '../model/scalars.js';
+import { packPeers } from '../overlay/peers.js';
+import type { RemotePeer, WantedNetwork, WantedPort } from '../overlay/types.js';
+import { type HostSettings, netnsOf, overlayVethOf, targetVethOf } from './host.js';
+
+/** The veth pair of an endpoint; names of older records are kept, ours follow from the id. */
+export function portOf(record: EndpointRecord): WantedPort {
+  const overlayVeth = (record.overlay_veth_name || overlayVethOf(record.id)) as WantedPort['overlayVeth'];
+  return {
+    endpointId: record.id,
+    overlayVeth,
+    targetMac: record.target_veth_mac,
+    target: record.docker
+      ? { kind: 'host', name: targetVethOf(record.id) }
+      : { kind: 'netns', path: record.target_netns_path as never, address: record.target_veth_ip },
+  };
+}
+
+export const remotePeersOf = (peers: Iterable<Peer>, host: HostName): RemotePeer[] => {
+  const remote: RemotePeer[] = [];
+  for (const { hostname, address, mac, vtep } of peers) {
+    if (hostname !== host) remote.push({ address, mac, vtep });
+  }
+  return remote;
+};
+
+/** Undefined when no port is wanted: then the host has no trace of the network. */
+export function wantedNetwork(
+  host: HostSettings,
+  network: Network,
+  ports: readonly WantedPort[],
+  peers: Iterable<Peer>,
+): WantedNetwork | undefined {
+  if (ports.length === 0) return undefined;
+  const { record } = network;
+  return {
+    networkId: record.id as NetworkId,
+    netns: netnsOf(host, record.id),
+    vni: record.vxlan_vni,
+    port: host.vxlanPort,
+    udpChecksum: host.vxlanChecksum,
+    local: host.vtep,
+    mtu: mtuOf(network),
+    gateway: record.gateway,
+    ports,
+    peers: packPeers(remotePeersOf(peers, host.name)),
+  };
+}

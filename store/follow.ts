@@ -1,0 +1,146 @@
+/**
+ * Follows a range of keys: a snapshot at one revision, then every change after it, in order and once.
+ *
+ *     snapshot ──▶ streaming ──▶ (line lost) ──▶ streaming from the last seen revision + 1
+ *         ▲                          │
+ *         └── compaction, or doubt ──┘     doubt also comes by itself every few minutes
+ *
+ * The stream's start is counted from the revisions of the events seen, never from a response's header: a header
+ * may already be ahead of events that a broken line swallowed.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { IWatchResponse } from 'etcd3/lib/rpc.js';
+import { describeError } from '../model/errors.js';
+import { type Logger, rateLimited } from '../model/log.js';
+import { type KeyValue, keyValueOf, type StoreClient, type WatchStream } from './client.js';
+import { endOfPrefix } from './keys.js';
+
+// Chosen by us.
+const PAGE_KEYS = 5_000; // a page of endpoint records is some 2 MB
+const CREATED_WITHIN_MS = 3_000; // a stream that no member confirms is given up
+const BACKOFF_MS = { first: 50, most: 2_000 }; // "current within 2 s of etcd's return"
+const DOUBT_EVERY_MS = 10 * 60_000; // etcd 3.4 and 3.5 can miss a delete at a compacted revision
+
+export type Change =
+  | { readonly kind: 'put'; readonly entry: KeyValue }
+  | { readonly kind: 'delete'; readonly key: string; readonly revision: number };
+
+export interface FollowOptions {
+  readonly prefix: string;
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** Everything there is at `revision`; replaces whatever was known. */
+  onSnapshot(entries: readonly KeyValue[], revision: number): void;
+  /** The changes of one or more whole revisions, the last of which is `revision`. */
+  onChanges(changes: readonly Change[], revision: number): void;
+  /** The line is up (a stream is confirmed) or lost. */
+  onLine?(up: boolean): void;
+}
+
+/** Reads the whole range at one revision, page by page. */
+export async function readSnapshot(
+  store: StoreClient,
+  prefix: string,
+): Promise<{ entries: KeyValue[]; revision: number }> {
+  const entries: KeyValue[] = [];
+  const range_end = endOfPrefix(prefix);
+  let key = Buffer.from(prefix);
+  let revision = 0;
+  for (;;) {
+    const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision });
+    if (revision === 0) revision = Number(page.header.revision);
+    for (const kv of page.kvs) entries.push(keyValueOf(kv));
+    const last = page.kvs.at(-1);
+    if (!page.more || !last) return { entries, revision };
+    key = Buffer.concat([last.key, Buffer.from([0])]);
+  }
+}
+
+type StreamEnd = 'lost' | 'compacted' | 'doubt';
+
+/** Runs until the signal; never throws. */
+export async function follow(store: StoreClient, options: FollowOptions): Promise<void> {
+  const { signal } = options;
+  const log = rateLimited(options.log);
+  let next: number | undefined;
+  let pause = BACKOFF_MS.first;
+  while (!signal.aborted) {
+    try {
+      if (next === undefined) {
+        const { entries, revision } = await readSnapshot(store, options.prefix);
+        if (signal.aborted) return;
+        options.onSnapshot(entries, revision);
+        next = revision + 1;
+      }
+      const streamed = await streamFrom(store, next, options);
+      next = streamed.end === 'lost' ? streamed.next : undefined;
+      if (streamed.confirmed) pause = BACKOFF_MS.first;
+      if (streamed.end !== 'lost') continue;
+    } catch (error) {
+      log.warn('etcd is away, trying again', { err: describeError(error), etcd: store.where });
+    }
+    options.onLine?.(false);
+    await sleep(pause * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
+    pause = Math.min(pause * 2, BACKOFF_MS.most);
+  }
+}
+
+interface Streamed {
+  readonly end: StreamEnd;
+  readonly next: number;
+  readonly confirmed: boolean;
+}
+
+async function streamFrom(store: StoreClient, start: number, options: FollowOptions): Promise<Streamed> {
+  const stream = await store.openWatch();
+  let next = start;
+  let confirmed = false;
+  let resolve: (end: StreamEnd) => void = () => undefined;
+  const ended = new Promise<StreamEnd>(settle => {
+    resolve = settle;
+  });
+  const timers = [
+    setTimeout(() => confirmed || resolve('lost'), CREATED_WITHIN_MS),
+    setTimeout(() => resolve('doubt'), DOUBT_EVERY_MS * (0.75 + Math.random() / 2)),
+  ];
+  const stop = () => resolve('lost');
+  options.signal.addEventListener('abort', stop);
+  stream.on('error', stop);
+  stream.on('end', stop);
+  stream.on('data', response => {
+    if (response.canceled) return resolve(Number(response.compact_revision) > 0 ? 'compacted' : 'lost');
+    if (response.created && !confirmed) {
+      confirmed = true;
+      options.onLine?.(true);
+    }
+    next = deliver(response, next, options);
+  });
+  open(stream, options.prefix, start);
+  const end = await ended;
+  options.signal.removeEventListener('abort', stop);
+  timers.forEach(clearTimeout);
+  stream.cancel();
+  return { end, next, confirmed };
+}
+
+const open = (stream: WatchStream, prefix: string, start: number) =>
+  stream.write({
+    create_request: { key: Buffer.from(prefix), range_end: endOfPrefix(prefix), start_revision: start },
+  });
+
+/** Hands the events of one response on; answers the revision from which to go on. */
+function deliver(response: IWatchResponse, next: number, options: FollowOptions): number {
+  const changes: Change[] = [];
+  let after = next;
+  for (const event of response.events) {
+    const revision = Number(event.kv.mod_revision);
+    after = Math.max(after, revision + 1);
+    changes.push(
+      event.type === 'Delete'
+        ? { kind: 'delete', key: event.kv.key.toString(), revision }
+        : { kind: 'put', entry: keyValueOf(event.kv) },
+    );
+  }
+  if (changes.length > 0 && !options.signal.aborted) options.onChanges(changes, after - 1);
+  return after;
+}

@@ -1,0 +1,94 @@
+/**
+ * Every key of a cluster is written and parsed here, and nowhere else.
+ *
+ * Families that existing agents share with us: `network`, `network-endpoints`, `node-endpoints`, `nodes`,
+ * `nodes-networks`, `ipalloc`, `docker-networks`, `docker-endpoints`. Families of our own, which they never list:
+ * `network.attributes`, `network.bindings`, `address-owners`, `address-spares`, `vnis`, `names`. Two of ours begin
+ * with `network.` so that one watch from `/network` on covers all that the mirror follows and nothing else.
+ */
+import {
+  type EndpointId,
+  type HostName,
+  type IpAddress,
+  isNetworkId,
+  type NetworkId,
+  type Vni,
+} from '../model/scalars.js';
+
+/** The first key after every key that begins with `prefix`. */
+export function endOfPrefix(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end.writeUInt8(end.readUInt8(end.length - 1) + 1, end.length - 1);
+  return end;
+}
+
+// Locks of existing agents stand outside the cluster's prefix.
+/** Whoever has the oldest key in here may change the pool of the network. */
+export const poolLockRange = (network: NetworkId) => `/etcd-lock/ipalloc-lock/${network}/`;
+/** Whoever has the oldest key in here may choose a VNI. */
+export const VNI_LOCK_RANGE = '/etcd-lock/vni-idgen/';
+
+export type FollowedKey =
+  | { readonly family: 'network'; readonly network: NetworkId }
+  | { readonly family: 'attributes'; readonly network: NetworkId }
+  | { readonly family: 'endpoint'; readonly network: NetworkId; readonly endpoint: EndpointId }
+  | { readonly family: 'binding'; readonly network: NetworkId; readonly dockerNetwork: string };
+
+export class Keys {
+  /** `prefix`: such as `/sc-net`, without a slash at its end. */
+  constructor(readonly prefix: string) {}
+
+  network = (id: NetworkId) => `${this.prefix}/network/${id}`;
+  attributes = (id: NetworkId) => `${this.prefix}/network.attributes/${id}`;
+  pool = (id: NetworkId) => `${this.prefix}/ipalloc/${id}`;
+
+  networkEndpoint = (network: NetworkId, endpoint: EndpointId) =>
+    `${this.networkEndpoints(network)}${endpoint}`;
+  networkEndpoints = (network: NetworkId) => `${this.prefix}/network-endpoints/${network}/`;
+  nodeEndpoint = (host: HostName, endpoint: EndpointId) =>
+    `${this.prefix}/node-endpoints/${host}/${endpoint}`;
+
+  /** Presence of a network on a host, in its two orders. */
+  nodeNetwork = (host: HostName, network: NetworkId) => `${this.prefix}/nodes/${host}/networks/${network}`;
+  networkNode = (network: NetworkId, host: HostName) => `${this.networkNodes(network)}${host}`;
+  networkNodes = (network: NetworkId) => `${this.prefix}/nodes-networks/${network}/`;
+
+  dockerNetwork = (id: string) => `${this.prefix}/docker-networks/${id}`;
+  dockerEndpoint = (id: string) => `${this.prefix}/docker-endpoints/${id}`;
+
+  binding = (network: NetworkId, host: HostName, dockerNetwork: string) =>
+    `${this.bindings(network)}${host}/${dockerNetwork}`;
+  bindings = (network: NetworkId) => `${this.prefix}/network.bindings/${network}/`;
+
+  addressOwner = (network: NetworkId, address: IpAddress) => `${this.addressOwners(network)}${address}`;
+  addressOwners = (network: NetworkId) => `${this.prefix}/address-owners/${network}/`;
+  /** Addresses that a host has taken from the pool ahead of need. */
+  addressSpare = (network: NetworkId, host: HostName) => `${this.addressSpares(network)}${host}`;
+  addressSpares = (network: NetworkId) => `${this.prefix}/address-spares/${network}/`;
+
+  vni = (vni: Vni) => `${this.prefix}/vnis/${vni}`;
+  /** Names may hold any printable character. */
+  name = (name: string) => `${this.prefix}/names/${encodeURIComponent(name)}`;
+
+  /** What the mirror follows: everything from `/network` up to, and without, `/networl`. */
+  get followed(): string {
+    return `${this.prefix}/network`;
+  }
+
+  /** A key of the followed range in its parts; undefined for one that is none of ours. */
+  parseFollowed(key: string): FollowedKey | undefined {
+    const [family, network, third, fourth, ...more] = key.slice(this.prefix.length + 1).split('/');
+    if (network === undefined || !isNetworkId(network) || more.length > 0) return undefined;
+    if (third === undefined) {
+      if (family === 'network') return { family, network };
+      return family === 'network.attributes' ? { family: 'attributes', network } : undefined;
+    }
+    if (fourth === undefined) {
+      if (family !== 'network-endpoints') return undefined;
+      return isNetworkId(third)
+        ? { family: 'endpoint', network, endpoint: third as string as EndpointId }
+        : undefined;
+    }
+    return family === 'network.bindings' ? { family: 'binding', network, dockerNetwork: fourth } : undefined;
+  }
+}

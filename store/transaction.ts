@@ -1,0 +1,105 @@
+/** A change of the truth as a value: conditions, writes, and what to read when a condition does not hold. */
+import type { ICompare, IRequestOp } from 'etcd3/lib/rpc.js';
+import { type KeyValue, keyValueOf, type StoreClient } from './client.js';
+import { endOfPrefix } from './keys.js';
+
+/** etcd refuses a transaction with more conditions, writes or reads than this (etcd's --max-txn-ops). */
+export const MAX_TXN_OPS = 128;
+
+export type Condition =
+  | { readonly absent: string }
+  | { readonly exists: string }
+  /** The key has not been written since this revision; 0: absent. */
+  | { readonly unchanged: string; readonly revision: number }
+  /** No key begins with this. */
+  | { readonly empty: string };
+
+export type Write =
+  | { readonly put: string; readonly value: unknown; readonly lease?: string }
+  | { readonly delete: string }
+  /** All keys with a prefix; only for families that the mirror does not follow. */
+  | { readonly deletePrefix: string };
+
+/** The key, or prefix, that a write is about. */
+export const keyOf = (write: Write): string =>
+  'put' in write ? write.put : 'delete' in write ? write.delete : write.deletePrefix;
+
+/** A single key, or all keys with a prefix. */
+export type Read = { readonly key: string } | { readonly prefix: string };
+
+export interface Transaction {
+  readonly conditions: readonly Condition[];
+  readonly writes: readonly Write[];
+  /** Answered when a condition does not hold, so that a retry needs no request of its own. */
+  readonly otherwiseRead?: readonly Read[];
+}
+
+export type TransactionResult =
+  | { readonly committed: true; readonly revision: number }
+  | { readonly committed: false; readonly revision: number; readonly found: readonly KeyValue[][] };
+
+function compareOf(condition: Condition): ICompare {
+  if ('absent' in condition) return createdAt(condition.absent, 'Equal');
+  if ('exists' in condition) return createdAt(condition.exists, 'Greater');
+  if ('empty' in condition) {
+    return { ...createdAt(condition.empty, 'Equal'), range_end: endOfPrefix(condition.empty) };
+  }
+  return {
+    key: Buffer.from(condition.unchanged),
+    target: 'Mod',
+    result: 'Equal',
+    mod_revision: condition.revision,
+  };
+}
+
+const createdAt = (key: string, result: 'Equal' | 'Greater'): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Create',
+  result,
+  create_revision: 0,
+});
+
+function writeOf(write: Write): IRequestOp {
+  if ('delete' in write) return { request_delete_range: { key: Buffer.from(write.delete) } };
+  if ('deletePrefix' in write) return { request_delete_range: rangeOf({ prefix: write.deletePrefix }) };
+  const value = Buffer.from(JSON.stringify(write.value));
+  return { request_put: { key: Buffer.from(write.put), value, lease: write.lease ?? 0 } };
+}
+
+export const rangeOf = (read: Read) =>
+  'key' in read
+    ? { key: Buffer.from(read.key) }
+    : { key: Buffer.from(read.prefix), range_end: endOfPrefix(read.prefix) };
+
+/**
+ * Carries out one transaction.
+ * @throws UnavailableError: etcd did not answer, and the transaction may or may not have been carried out.
+ */
+export async function transact(store: StoreClient, change: Transaction): Promise<TransactionResult> {
+  const answer = await store.txn({
+    compare: change.conditions.map(compareOf),
+    success: change.writes.map(writeOf),
+    failure: (change.otherwiseRead ?? []).map(read => ({ request_range: rangeOf(read) })),
+  });
+  const revision = Number(answer.header.revision);
+  if (answer.succeeded) return { committed: true, revision };
+  const found = answer.responses.map(response => response.response_range.kvs.map(keyValueOf));
+  return { committed: false, revision, found };
+}
+
+/** etcd refuses a transaction that writes a key twice: the last write of each key counts. */
+export function distinctWrites(writes: readonly Write[]): Write[] {
+  return [...new Map(writes.map(write => [keyOf(write), write])).values()];
+}
+
+/** One linearizable read of a key. */
+export async function readKey(store: StoreClient, key: string): Promise<KeyValue | undefined> {
+  const { kvs } = await store.range(rangeOf({ key }));
+  return kvs[0] && keyValueOf(kvs[0]);
+}
+
+/** All keys with a prefix, in one answer: for families that are small. */
+export async function readPrefix(store: StoreClient, prefix: string): Promise<KeyValue[]> {
+  const { kvs } = await store.range(rangeOf({ prefix }));
+  return kvs.map(keyValueOf);
+}
