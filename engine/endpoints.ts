@@ -97,6 +97,30 @@ export class Endpoints {
     return this.#deps.mirror.bindings(networkId).some(({ aux_addresses }) => aux_addresses.includes(address));
   }
 
+  /** Addresses that Docker's user set aside stay taken as long as a binding lists them. */
+  async keepAux(network: Network, aux: readonly IpAddress[]): Promise<void> {
+    const { addresses, host } = this.#deps;
+    const from: OwnerCheck = (owner, address) =>
+      owner?.kind === 'reservation' && owner.hostname === host.name
+        ? undefined
+        : addressTaken(address, network.record.id, owner);
+    for (const address of aux) {
+      const owner = { kind: 'aux' } as const;
+      const { id } = network.record;
+      await addresses
+        .commit({
+          networkId: id,
+          op: randomUUID(),
+          step: { kind: 'pass', address, from, owner },
+          endpoints: 0,
+          writes: () => [],
+        })
+        .catch(error => {
+          if (!(error instanceof ConflictError && error.facts['owner'] === 'aux')) throw error;
+        });
+    }
+  }
+
   /** Makes the endpoint of a container; a repeated call answers what the first one made. */
   async create(wish: DockerEndpoint): Promise<EndpointRecord> {
     const { mirror, networks, addresses } = this.#deps;

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Addresses } from '../ipam/addresses.js';
 import { describeError, UnavailableError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
+import { addressOf, type IpAddress, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import type { StoreClient } from '../store/client.js';
 import { follow } from '../store/follow.js';
@@ -50,7 +51,7 @@ export class Engine implements AsyncDisposable {
     this.#addresses = new Addresses(store, keys, {
       host: host.name,
       log,
-      borne: (network, address) => this.mirror.bearerOf(network, address) !== undefined,
+      borne: (network, address) => this.#borne(network, address),
       presence: (network, delta) => this.endpoints.presence(network, delta),
       committed: (writes, revision) => this.mirror.applyCommit(writes, revision),
     });
@@ -136,13 +137,20 @@ export class Engine implements AsyncDisposable {
     return (await kernel.underlay(host.vtep)).mtu - VXLAN_OVERHEAD;
   }
 
+  /** The bit of a gateway or an endpoint may be cleared by agents of the original, which misplace it above a /24. */
+  #borne(id: NetworkId, address: IpAddress): boolean {
+    const network = this.mirror.network(id);
+    const isGateway = network !== undefined && addressOf(network.record.gateway) === address;
+    return isGateway || this.mirror.bearerOf(id, address) !== undefined;
+  }
+
   /** Registers who carries out unbinds that the journal kept. */
   onUnbind(unbind: (dockerNetworkId: string) => Promise<void>): void {
     this.#unbind.add(unbind);
   }
 
   /** A network that Docker made goes with its last binding, also when that one expired by itself. */
-  #sweep(networkId: Parameters<Networks['removeUnused']>[0]): void {
+  #sweep(networkId: NetworkId): void {
     this.networks.removeUnused(networkId).catch(error => {
       this.options.log.warn('unused network not removed', {
         network_id: networkId,

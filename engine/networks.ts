@@ -190,7 +190,6 @@ export class Networks {
       { empty: keys.networkEndpoints(id) },
       { empty: keys.addressOwners(id) },
     ];
-    const others = mirror.bindings(id).filter(({ hostname }) => hostname !== this.#deps.host.name);
     const writes: Write[] = [];
     if (change.mtu !== undefined) {
       writes.push({ put: keys.attributes(id), value: { origin: 'docker', mtu: change.mtu } });
@@ -200,8 +199,9 @@ export class Networks {
       writes.push({ put: keys.pool(id), value: pool.toRecord() });
       writes.push({ put: keys.network(id), value: { ...network.record, gateway: change.gateway } });
     }
-    const result = others.length === 0 && (await transact(store, { conditions, writes }));
-    if (!result || !result.committed) {
+    const shared = mirror.bindings(id).some(({ hostname }) => hostname !== this.#deps.host.name);
+    const result = shared ? undefined : await transact(store, { conditions, writes });
+    if (!result?.committed) {
       throw new ConflictError(
         `Network ${id} is in use and keeps its gateway ${network.record.gateway} and MTU ${mtuOf(network)}`,
         { network_id: id },

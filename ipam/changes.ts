@@ -42,6 +42,6 @@ export function addressTaken(address: IpAddress, networkId: NetworkId, owner?: A
   return new ConflictError(`Address ${address} of network ${networkId} is taken ${holder}; choose another`, {
     network_id: networkId,
     address,
-    ...(owner ? { holder: owner.hostname } : {}),
+    ...(owner ? { holder: owner.hostname, owner: owner.kind } : {}),
   });
 }

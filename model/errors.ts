@@ -53,8 +53,15 @@ export function toSandError(thrown: unknown): SandError {
 /** An error in one line for a log, with its chain of causes. */
 export function describeError(thrown: unknown): string {
   const parts: string[] = [];
-  for (let at: unknown = thrown; at !== undefined; at = at instanceof Error ? at.cause : undefined) {
+  const seen = new Set<unknown>();
+  for (
+    let at: unknown = thrown;
+    at !== undefined && !seen.has(at);
+    at = at instanceof Error ? at.cause : undefined
+  ) {
+    seen.add(at);
     parts.push(at instanceof Error ? at.message : String(at));
+    if (at instanceof AggregateError) parts.push(...at.errors.map(describeError));
   }
   return parts.join('; because ');
 }

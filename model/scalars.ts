@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { isIP, isIPv4 } from 'node:net';
+import { inspect } from 'node:util';
 import { InvalidError } from './errors.js';
 
 declare const brand: unique symbol;
@@ -36,7 +37,7 @@ const NAME_MAX_BYTES = 255; // chosen: a name is part of an etcd key and of one 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = typeof value === 'string' ? JSON.stringify(value) : inspect(value, { depth: 2 });
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
@@ -68,8 +69,8 @@ export const isNetworkId = (text: string): text is NetworkId => UUID.test(text);
 export function parseNetworkName(value: unknown, field = 'name'): string {
   const expected = `1 to ${NAME_MAX_BYTES} printable bytes without a slash`;
   const text = parseText(value, field, expected);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused here
-  if (/[/\u0000-\u001f\u007f]/.test(text) || text.trim() !== text) throw invalid(field, value, expected);
+  // Controls, formats such as bidi overrides, lone surrogates and the like are no names.
+  if (/[/\p{C}\p{Zl}\p{Zp}]/u.test(text) || text.trim() !== text) throw invalid(field, value, expected);
   if (Buffer.byteLength(text) > NAME_MAX_BYTES) throw invalid(field, value, expected);
   return text;
 }
@@ -137,7 +138,8 @@ export const prefixLengthOf = (address: InterfaceAddress | Cidr) => Number(addre
 export function parseIfName(value: unknown, field = 'interface'): IfName {
   const expected = 'an interface name of 1 to 15 bytes without slash, colon or blank';
   const text = parseText(value, field, expected);
-  const bad = Buffer.byteLength(text) > 15 || /[/:\s]/.test(text) || text === '.' || text === '..';
+  // The kernel takes % for a template of names.
+  const bad = Buffer.byteLength(text) > 15 || /[/:%\s\p{C}]/u.test(text) || text === '.' || text === '..';
   if (bad) throw invalid(field, value, expected);
   return text as IfName;
 }
@@ -145,7 +147,7 @@ export function parseIfName(value: unknown, field = 'interface'): IfName {
 export function parseNetnsPath(value: unknown, field = 'ns_handle_path'): NetnsPath {
   const expected = 'an absolute path of a network namespace file';
   const text = parseText(value, field, expected);
-  if (!text.startsWith('/') || text.includes('\0') || text.length > 4095) {
+  if (!text.startsWith('/') || /\p{Cc}/u.test(text) || Buffer.byteLength(text) > 4095) {
     throw invalid(field, value, expected);
   }
   return text as NetnsPath;

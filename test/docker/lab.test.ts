@@ -120,7 +120,6 @@ describe('DockerLab', () => {
     const found = differences(before, await snapshot(host, { etcd }));
     expect(found).toEqual([
       expect.stringMatching(/^links: \+ veth/),
-      expect.stringMatching(/^namespaces: \+ \/run\/docker\/netns\//),
       'namespaces: + /run/netns/stray',
       expect.stringMatching(/^mounts: \+ \/run\/docker\/netns\//),
       'mounts: + /run/netns/stray',
@@ -185,7 +184,7 @@ describe('startEtcd()', () => {
     await until(() => etcd.ctl('put', '/a', '1'), { what: 'two members serve', timeoutMs: 10_000 });
     await etcd.restart(0);
     expect(await etcd.get('/a')).toBe('1');
-    expect(await etcd.log(0)).toContain('ready to serve client requests');
+    expect((await etcd.log(0)).match(/starting an etcd server|restarting local member/g)).toHaveLength(3);
   });
 
   it('pause() makes it silent, resume() brings it back, restart() keeps data and address', async () => {
@@ -247,8 +246,8 @@ describe('what a lab leaves on the machine', () => {
         return true;
       };
       await until(clean, { timeoutMs: 10_000, what: 'the guardian has swept' });
-      const stray = execFileSync('ls', ['/dev/shm'], { encoding: 'utf8' });
-      await until(() => !stray.includes(`sandetcd-${owner.pid}-`), { what: 'its etcd directory is gone' });
+      const etcdGone = () => !readdirSync('/dev/shm').some(name => name.startsWith(`sandetcd-${owner.pid}-`));
+      await until(etcdGone, { what: 'its etcd directory is gone' });
     },
   );
 });

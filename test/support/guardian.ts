@@ -30,7 +30,7 @@ export async function protect(
     update: newer => tell({ id, claim: newer }),
     release: () => {
       claims.delete(id);
-      if (claims.size > 0) return void tell({ id });
+      if (claims.size > 0) return void tell({ id }).catch(() => {});
       guardian?.stdin?.end(`${JSON.stringify({ id })}\n`); // a guardian with nothing to guard goes home
       guardian = undefined;
     },
@@ -48,6 +48,7 @@ function tell(line: GuardianLine): Promise<void> {
 /** Detached: a Ctrl-C in the terminal is for us, not for it. Unreferenced: it does not keep us running. */
 function start(): ChildProcess {
   const child = spawn(process.execPath, [MAIN], { detached: true, stdio: ['pipe', 'ignore', 'inherit'] });
+  child.stdin.on('error', () => {}); // the write that fails says so itself
   child.unref();
   (child.stdin as Socket).unref();
   return child;

@@ -25,7 +25,7 @@ export interface SnapshotOptions {
   readonly directories?: readonly string[];
 }
 
-const DIRECTORIES = ['/run/netns', '/run/sand', '/run/sand/netns', '/run/docker/netns'];
+const DIRECTORIES = ['/run/netns', '/run/sand', '/run/sand/netns']; // Docker removes files of its own up to 60 s later
 const DOCKERS_OWN = '/run/docker/netns/default'; // made with the first container, kept for good
 
 export async function snapshot(host: DockerHost, options: SnapshotOptions = {}): Promise<Snapshot> {

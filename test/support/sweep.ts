@@ -41,9 +41,10 @@ export async function sweep(claim: Claim): Promise<void> {
       errors.push(error);
     }
   };
-  await attempt(() => killAll(claim));
+  const containerCgroups = new Set<string>();
+  await attempt(() => killAll(claim, containerCgroups));
   for (const name of claim.namespaces ?? []) await attempt(() => removeNamespace(name));
-  for (const name of claim.cgroups ?? []) await attempt(() => removeCgroup(name));
+  for (const name of [...(claim.cgroups ?? []), ...containerCgroups]) await attempt(() => removeCgroup(name));
   for (const path of claim.directories ?? []) {
     // A dying mount namespace may keep a directory busy for a moment
     await attempt(() => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
@@ -56,6 +57,10 @@ export async function sweep(claim: Claim): Promise<void> {
 
 /** The ids of the processes that belong to a claim, their descendants included. */
 export async function processesOf(claim: Claim): Promise<number[]> {
+  return (await findProcesses(claim)).map(each => each.pid);
+}
+
+async function findProcesses(claim: Claim): Promise<Process[]> {
   const [all, own] = await Promise.all([readProcesses(), readProcess(process.pid)]);
   const nets = new Set(
     await Promise.all((claim.namespaces ?? []).map(name => identity(namespacePath(name)))),
@@ -76,17 +81,21 @@ export async function processesOf(claim: Claim): Promise<number[]> {
     const pids = new Set([...found].map(each => each.pid));
     for (const each of all) if (pids.has(each.parent) || mounts.has(each.mount)) found.add(each);
   }
-  return [...found].map(each => each.pid).filter(pid => pid !== process.pid);
+  return [...found].filter(each => each.pid !== process.pid);
 }
 
 /** Start time of a process in clock ticks since boot: with the id it names a process for good. */
 export const startTicksOf = async (pid: number) => (await readProcess(pid))?.startTicks;
 
-async function killAll(claim: Claim): Promise<void> {
+/** Kills until none is left. Notes the cgroups that were made for one container: a managed plugin's lie outside the claim's. */
+async function killAll(claim: Claim, containerCgroups: Set<string>): Promise<void> {
   const goneAll = async () => {
-    const pids = await processesOf(claim);
-    for (const pid of pids) kill(pid);
-    return pids.length === 0;
+    const found = await findProcesses(claim);
+    for (const { pid } of found) kill(pid);
+    for (const { cgroups } of found) {
+      for (const [, path = ''] of cgroups.matchAll(/:\/(.*\/?[0-9a-f]{64})$/gm)) containerCgroups.add(path);
+    }
+    return found.length === 0;
   };
   await until(goneAll, { timeoutMs: 10_000, what: `no process of ${JSON.stringify(claim)}`, everyMs: 10 });
 }

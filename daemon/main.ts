@@ -1,0 +1,69 @@
+#!/usr/bin/env node
+/**
+ * sand-agent: settings → plugin socket → everything else → wait for one signal → close. The socket listens before
+ * the libraries are loaded, since a plugin that does not answer in time is disabled for good.
+ */
+import { readFileSync } from 'node:fs';
+import { SandError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import { type Methods, PluginServer } from '../plugin/server.js';
+import { type CommandLine, type Config, readCommandLine, usage } from './config.js';
+
+const EXIT_BROKEN_SETTING = 2;
+
+export const version = () =>
+  `v${JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version}`;
+
+function refuse(error: unknown): never {
+  if (!(error instanceof SandError)) throw error;
+  process.stderr.write(`sand-agent: ${error.message}\n`);
+  process.exit(EXIT_BROKEN_SETTING);
+}
+
+function settings(): CommandLine {
+  try {
+    return readCommandLine(process.argv.slice(2), process.env);
+  } catch (error) {
+    return refuse(error);
+  }
+}
+
+/** The first SIGTERM or SIGINT. As PID 1 of a managed plugin Node ignores them unless somebody listens. */
+const stopped = () =>
+  new Promise<string>(resolve => {
+    for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => resolve(signal));
+  });
+
+async function run(config: Config, greet: boolean): Promise<void> {
+  const stop = stopped();
+  let ready: (methods: Methods) => void = () => undefined;
+  let logging: (log: Logger) => void = () => undefined;
+  const methods = new Promise<Methods>(resolve => {
+    ready = resolve;
+  });
+  const log = new Promise<Logger>(resolve => {
+    logging = resolve;
+  });
+  const plugin = await PluginServer.listen({ path: config.pluginSocket, methods, log }).catch(refuse);
+  const [{ createLog }, { Agent }] = await Promise.all([import('./log.js'), import('./agent.js')]);
+  const logger = createLog(config.logLevel);
+  logging(logger);
+  process.on('unhandledRejection', error => logger.error('unhandled rejection', { err: String(error) }));
+  const agent = await Agent.start(config, { log: logger, version: version(), greet, methods: ready }).catch(
+    async error => {
+      await plugin[Symbol.asyncDispose]();
+      return refuse(error);
+    },
+  );
+  const signal = await stop;
+  logger.info('stopping', { signal });
+  // An agent must end within a second: what hangs then has nothing left to lose.
+  setTimeout(() => process.exit(0), 900).unref();
+  await plugin[Symbol.asyncDispose]();
+  await agent[Symbol.asyncDispose]();
+  process.exit(0);
+}
+
+const commandLine = settings();
+if (commandLine.kind === 'run') await run(commandLine.config, commandLine.greet);
+else process.stdout.write(commandLine.kind === 'help' ? `${usage()}\n` : `${version()}\n`);

@@ -1,0 +1,158 @@
+/** Found against wanted: what differs, in words, and the requests that mend it. Pure. */
+import type { EndpointId, IfName, IpAddress, MacAddress } from '../model/scalars.js';
+import { type FoundAddress, newAddress } from './netlink/address.js';
+import type { Request } from './netlink/conn.js';
+import { NUD_NOARP, NUD_PERMANENT } from './netlink/constants.js';
+import { type Link, type LinkChange, setLink, setLocal, setNoLearning, setPort } from './netlink/link.js';
+import { delArp, delFdb, type FoundNeighbour, setArp, setFdb, setStatic } from './netlink/neighbour.js';
+import { BRIDGE, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
+import type { RemotePeer, Repair, WantedNetwork } from './types.js';
+
+/** What one dump of an overlay namespace tells. */
+export interface Found {
+  readonly links: readonly Link[];
+  readonly addresses: readonly FoundAddress[];
+  readonly arp: readonly FoundNeighbour[];
+  readonly fdb: readonly FoundNeighbour[];
+}
+
+export interface Differences {
+  readonly repairs: Repair[];
+  readonly requests: Request[];
+  readonly missingPorts: EndpointId[];
+  /** Ports of the bridge that no endpoint wants. */
+  readonly strangers: IfName[];
+}
+
+export const linkNamed = (links: readonly Link[], name: string) => links.find(link => link.name === name);
+
+/** Why a VXLAN cannot be kept: these two are fixed when it is made. */
+export function vxlanMismatch(link: Link, wanted: WantedNetwork): Repair | undefined {
+  if (link.kind !== 'vxlan') return `${VXLAN}: a ${link.kind || 'device'}, wanted a VXLAN`;
+  if (link.vxlan?.vni !== wanted.vni) return `${VXLAN}: VNI ${link.vxlan?.vni}, wanted ${wanted.vni}`;
+  if (link.vxlan.port !== wanted.port) return `${VXLAN}: port ${link.vxlan.port}, wanted ${wanted.port}`;
+  return undefined;
+}
+
+export function compare(
+  found: Found,
+  wanted: WantedNetwork,
+  peers: readonly RemotePeer[],
+  at: OverlayIndexes,
+): Differences {
+  const differences: Differences = { repairs: [], requests: [], missingPorts: [], strangers: [] };
+  compareBase(found, wanted, at, differences);
+  comparePorts(found, wanted, at, differences);
+  compareNeighbours(found, peers, at, differences);
+  return differences;
+}
+
+function mend({ repairs, requests }: Differences, repair: Repair, ...by: Request[]): void {
+  repairs.push(repair);
+  requests.push(...by);
+}
+
+function compareLink(link: Link, wish: LinkChange & { readonly master?: number }, to: Differences): void {
+  const change: Record<string, unknown> = {};
+  const words: string[] = [];
+  if (wish.up && !link.up) {
+    change['up'] = true;
+    words.push('down, wanted up');
+  }
+  if (wish.mtu !== undefined && link.mtu !== wish.mtu) {
+    change['mtu'] = wish.mtu;
+    words.push(`mtu ${link.mtu}, wanted ${wish.mtu}`);
+  }
+  if (wish.master !== undefined && link.master !== wish.master) {
+    change['master'] = wish.master;
+    words.push(`no port of ${BRIDGE}`);
+  }
+  if (words.length > 0) mend(to, `${link.name}: ${words.join('; ')}`, setLink({ index: link.index }, change));
+}
+
+function compareFlags(link: Link, unicastFlood: boolean, to: Differences): void {
+  const { port } = link;
+  if (port && !port.learning && port.unicastFlood === unicastFlood) return;
+  mend(to, `${link.name}: port learns or floods wrongly`, setPort({ index: link.index }, unicastFlood));
+}
+
+function compareBase(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void {
+  const { links, addresses } = found;
+  const loopback = links.find(({ index }) => index === LOOPBACK_INDEX);
+  if (loopback && !loopback.up) {
+    mend(to, 'lo: down, wanted up', setLink({ index: LOOPBACK_INDEX }, { up: true }));
+  }
+  const bridge = linkNamed(links, BRIDGE);
+  if (bridge) compareLink(bridge, { up: true, mtu: wanted.mtu }, to);
+  const carried = addresses.some(({ index, address }) => index === at.bridge && address === wanted.gateway);
+  if (!carried)
+    mend(to, `${BRIDGE}: address ${wanted.gateway} missing`, newAddress(at.bridge, wanted.gateway));
+  const vxlan = linkNamed(links, VXLAN);
+  if (!vxlan?.vxlan) return;
+  compareLink(vxlan, { up: true, mtu: wanted.mtu, master: at.bridge }, to);
+  compareFlags(vxlan, true, to);
+  if (vxlan.vxlan.learning) mend(to, `${VXLAN}: learning`, setNoLearning(at.vxlan, wanted.vni));
+  if (vxlan.vxlan.local !== wanted.local) {
+    const was = vxlan.vxlan.local ?? 'none';
+    mend(
+      to,
+      `${VXLAN}: local address ${was}, wanted ${wanted.local}`,
+      setLocal(at.vxlan, wanted.vni, wanted.local),
+    );
+  }
+}
+
+function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void {
+  const statics = new Set<string>();
+  for (const { index, mac, self, state } of found.fdb) {
+    if (!self && state === NUD_NOARP) statics.add(`${index} ${mac}`);
+  }
+  const names = new Set<string>();
+  for (const { overlayVeth, targetMac, endpointId } of wanted.ports) {
+    names.add(overlayVeth);
+    const link = linkNamed(found.links, overlayVeth);
+    if (link?.kind !== 'veth') {
+      to.missingPorts.push(endpointId);
+      continue;
+    }
+    compareLink(link, { up: true, mtu: wanted.mtu, master: at.bridge }, to);
+    compareFlags(link, false, to);
+    if (!statics.has(`${link.index} ${targetMac}`)) {
+      mend(to, `${overlayVeth}: entry of ${targetMac} missing`, setStatic(link.index, targetMac));
+    }
+  }
+  for (const { kind, master, name } of found.links) {
+    if (kind === 'veth' && master === at.bridge && !names.has(name)) to.strangers.push(name);
+  }
+}
+
+function compareNeighbours(
+  found: Found,
+  peers: readonly RemotePeer[],
+  at: OverlayIndexes,
+  to: Differences,
+): void {
+  const arp = new Map<IpAddress, MacAddress>();
+  const fdb = new Map<MacAddress, IpAddress>();
+  for (const { address, mac, vtep } of peers) {
+    arp.set(address, mac);
+    fdb.set(mac, vtep);
+  }
+  for (const { index, state, destination, mac } of found.arp) {
+    if (index !== at.vxlan || destination === undefined) continue;
+    if (state === NUD_PERMANENT && arp.get(destination) === mac) arp.delete(destination);
+    else if (state === NUD_PERMANENT && !arp.has(destination)) {
+      mend(to, `ARP entry of ${destination} not wanted`, delArp(at.vxlan, destination));
+    }
+  }
+  for (const { index, self, mac, destination } of found.fdb) {
+    if (index !== at.vxlan || !self || mac === undefined || destination === undefined) continue;
+    if (fdb.get(mac) === destination) fdb.delete(mac);
+    else if (!fdb.has(mac)) {
+      mend(to, `FDB entry ${mac} to ${destination} not wanted`, delFdb(at.vxlan, mac, destination));
+    }
+  }
+  for (const [address, mac] of arp)
+    mend(to, `ARP entry of ${address} missing`, setArp(at.vxlan, address, mac));
+  for (const [mac, vtep] of fdb) mend(to, `FDB entry ${mac} to ${vtep} missing`, setFdb(at.vxlan, mac, vtep));
+}

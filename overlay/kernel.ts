@@ -1,0 +1,147 @@
+/**
+ * The kernel, from the main thread. rtnetlink may hold a caller for 200 ms when others churn namespaces, so all of
+ * it happens in one worker thread, and nothing here waits but for its messages.
+ */
+import { Worker } from 'node:worker_threads';
+import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
+import type { WorkerAnswer } from './netlink/worker.js';
+import type { ReconcileReport, Underlay, WantedNetwork, WantedPort } from './types.js';
+
+const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export interface KernelOptions {
+  readonly log: Logger;
+  /** The namespace that plays the host, so that tests have many hosts in one process; default: the process's own. */
+  readonly hostNetns?: NetnsPath;
+}
+
+/** Every call throws KernelError when the kernel refuses, or does not answer within 5 s. */
+export class Kernel implements AsyncDisposable {
+  readonly #options: KernelOptions;
+  readonly #pending = new Map<number, Pending>();
+  #worker: Worker | undefined;
+  #next = 0;
+
+  private constructor(options: KernelOptions) {
+    this.#options = options;
+  }
+
+  static async start(options: KernelOptions): Promise<Kernel> {
+    const kernel = new Kernel(options);
+    await kernel.#call('listNamespaces', '/nonexistent', '');
+    return kernel;
+  }
+
+  /** The interface that has the VTEP address. @throws NotFoundError when none has. */
+  underlay(vtep: IpAddress): Promise<Underlay> {
+    return this.#call('underlay', vtep) as Promise<Underlay>;
+  }
+
+  /** Makes the host's part of a network as wanted, whatever there is. */
+  reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
+    return this.#call('reconcile', wanted) as Promise<ReconcileReport>;
+  }
+
+  /** Makes an endpoint's veth pair; one that is there and whole is kept. Answers the name of the target's end. */
+  plug(wanted: Pick<WantedNetwork, 'netns' | 'mtu'>, port: WantedPort): Promise<{ ifName: IfName }> {
+    const { netns, mtu } = wanted;
+    return this.#call('plug', { netns, mtu }, port) as Promise<{ ifName: IfName }>;
+  }
+
+  /** Takes the endpoint's interface out of use; the kernel's slow removal follows by itself. */
+  async unplug(
+    netns: NetnsPath,
+    port: Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>,
+  ): Promise<void> {
+    await this.#call('unplug', netns, port);
+  }
+
+  /** Remote endpoints that came or changed, and that went; each packed by `packPeers`. */
+  async applyPeers(netns: NetnsPath, change: { set: Uint8Array; remove: Uint8Array }): Promise<void> {
+    await this.#call('applyPeers', netns, change);
+  }
+
+  /** The network leaves no trace on the host. */
+  async removeNetwork(netns: NetnsPath): Promise<void> {
+    await this.#call('removeNetwork', netns);
+  }
+
+  listNamespaces(directory: string, prefix: string): Promise<NetnsPath[]> {
+    return this.#call('listNamespaces', directory, prefix) as Promise<NetnsPath[]>;
+  }
+
+  /** Ports of the bridge of an overlay namespace. */
+  listPorts(netns: NetnsPath): Promise<IfName[]> {
+    return this.#call('listPorts', netns) as Promise<IfName[]>;
+  }
+
+  #call(call: string, ...args: readonly unknown[]): Promise<unknown> {
+    const worker = this.#running();
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        reject(
+          new KernelError(`The kernel did not answer ${call} within ${ANSWER_WITHIN_MS / 1000} s`, { call }),
+        );
+      }, ANSWER_WITHIN_MS);
+      this.#pending.set(id, { resolve, reject, timer });
+      worker.postMessage({ id, call, args });
+    });
+  }
+
+  #running(): Worker {
+    if (this.#worker) return this.#worker;
+    const worker = new Worker(new URL('./netlink/worker.js', import.meta.url), {
+      workerData: { hostNetns: this.#options.hostNetns },
+    });
+    worker.on('message', answer => this.#answered(answer));
+    worker.on('error', error => this.#ended(worker, error));
+    worker.on('exit', () => this.#ended(worker, new Error('the kernel worker ended')));
+    this.#worker = worker;
+    return worker;
+  }
+
+  #answered(answer: WorkerAnswer): void {
+    const pending = this.#pending.get(answer.id);
+    if (!pending) return;
+    this.#pending.delete(answer.id);
+    clearTimeout(pending.timer);
+    if ('error' in answer) pending.reject(errorFrom(answer.error));
+    else pending.resolve(answer.result);
+  }
+
+  /** The next call starts another: a new thread begins in the host's namespace. */
+  #ended(worker: Worker, cause: Error): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    this.#options.log.warn('kernel worker ended, another takes over', { err: cause.message });
+    for (const [id, { reject, timer }] of this.#pending) {
+      this.#pending.delete(id);
+      clearTimeout(timer);
+      reject(new KernelError('The kernel worker ended; the reconcile finishes its work', { cause }));
+    }
+  }
+
+  /** Touches no kernel object. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    await worker?.terminate();
+  }
+}
+
+const CLASSES = { ConflictError, InvalidError, KernelError, NotFoundError };
+
+function errorFrom({ name, message, facts }: { name: string; message: string; facts: object }): Error {
+  const known = CLASSES[name as keyof typeof CLASSES] ?? KernelError;
+  return new known(message, { ...facts });
+}

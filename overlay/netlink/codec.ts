@@ -1,0 +1,180 @@
+/** Netlink messages and attributes, as bytes of the machine's order (little-endian: koffi is built for no other). */
+import type { IpAddress, MacAddress } from '../../model/scalars.js';
+import { NLA_F_NESTED, NLA_TYPE_MASK } from './constants.js';
+
+const NLMSG_HDRLEN = 16;
+const NLA_HDRLEN = 4;
+/** NLMSG_ALIGN and NLA_ALIGN (linux/netlink.h). */
+const align = (length: number) => (length + 3) & ~3;
+
+/** Writes messages one after the other into a buffer that grows. */
+export class Writer {
+  #buffer = Buffer.alloc(16 * 1024);
+  #at = 0;
+  #start = 0;
+
+  get length(): number {
+    return this.#at;
+  }
+
+  bytes(): Buffer {
+    return this.#buffer.subarray(0, this.#at);
+  }
+
+  clear(): void {
+    this.#at = 0;
+  }
+
+  begin(type: number, flags: number, sequence: number): void {
+    this.#room(NLMSG_HDRLEN);
+    this.#start = this.#at;
+    this.#buffer.writeUInt16LE(type, this.#at + 4);
+    this.#buffer.writeUInt16LE(flags, this.#at + 6);
+    this.#buffer.writeUInt32LE(sequence, this.#at + 8);
+    this.#buffer.writeUInt32LE(0, this.#at + 12);
+    this.#at += NLMSG_HDRLEN;
+  }
+
+  end(): void {
+    this.#buffer.writeUInt32LE(this.#at - this.#start, this.#start);
+    this.#pad();
+  }
+
+  u8(value: number): this {
+    this.#room(1);
+    this.#buffer[this.#at++] = value;
+    return this;
+  }
+
+  u16(value: number): this {
+    this.#room(2);
+    this.#at = this.#buffer.writeUInt16LE(value, this.#at);
+    return this;
+  }
+
+  u32(value: number): this {
+    this.#room(4);
+    this.#at = this.#buffer.writeUInt32LE(value >>> 0, this.#at);
+    return this;
+  }
+
+  /** struct ifinfomsg (linux/rtnetlink.h). */
+  ifinfo(index: number, up: boolean | undefined = undefined): this {
+    this.u8(0).u8(0).u16(0).u32(index);
+    return this.u32(up ? 1 : 0).u32(up === undefined ? 0 : 1);
+  }
+
+  attribute(type: number, value: Uint8Array): this {
+    this.#room(NLA_HDRLEN + value.length + 3);
+    this.u16(NLA_HDRLEN + value.length).u16(type);
+    this.#buffer.set(value, this.#at);
+    this.#at += value.length;
+    this.#pad();
+    return this;
+  }
+
+  attributeU8(type: number, value: number): this {
+    this.u16(NLA_HDRLEN + 1)
+      .u16(type)
+      .u8(value);
+    this.#pad();
+    return this;
+  }
+
+  attributeU32(type: number, value: number): this {
+    return this.u16(NLA_HDRLEN + 4)
+      .u16(type)
+      .u32(value);
+  }
+
+  /** A name with the NUL that the kernel's NLA_NUL_STRING wants. */
+  attributeText(type: number, text: string): this {
+    return this.attribute(type, Buffer.from(`${text}\0`));
+  }
+
+  nested(type: number, inside: (writer: Writer) => void): this {
+    const start = this.#at;
+    this.u16(0).u16(type | NLA_F_NESTED);
+    inside(this);
+    this.#buffer.writeUInt16LE(this.#at - start, start);
+    return this;
+  }
+
+  #pad(): void {
+    while (this.#at !== align(this.#at)) this.u8(0);
+  }
+
+  #room(bytes: number): void {
+    if (this.#at + bytes <= this.#buffer.length) return;
+    const larger = Buffer.alloc(this.#buffer.length * 2 + bytes);
+    this.#buffer.copy(larger);
+    this.#buffer = larger;
+  }
+}
+
+export interface Message {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+  readonly payload: Buffer;
+}
+
+/** The messages of one received packet. */
+export function* messagesOf(packet: Buffer): Generator<Message> {
+  for (let at = 0; at + NLMSG_HDRLEN <= packet.length; ) {
+    const length = packet.readUInt32LE(at);
+    if (length < NLMSG_HDRLEN || at + length > packet.length) return;
+    yield {
+      type: packet.readUInt16LE(at + 4),
+      flags: packet.readUInt16LE(at + 6),
+      sequence: packet.readUInt32LE(at + 8),
+      payload: packet.subarray(at + NLMSG_HDRLEN, at + length),
+    };
+    at += align(length);
+  }
+}
+
+export type Attributes = ReadonlyMap<number, Buffer>;
+
+/** The attributes from byte `from` of a payload on. A length that does not fit ends the list. */
+export function attributesOf(payload: Buffer, from: number): Attributes {
+  const found = new Map<number, Buffer>();
+  for (let at = from; at + NLA_HDRLEN <= payload.length; ) {
+    const length = payload.readUInt16LE(at);
+    if (length < NLA_HDRLEN || at + length > payload.length) break;
+    found.set(payload.readUInt16LE(at + 2) & NLA_TYPE_MASK, payload.subarray(at + NLA_HDRLEN, at + length));
+    at += align(length);
+  }
+  return found;
+}
+
+const NO_ATTRIBUTES: Attributes = new Map();
+export const nestedOf = (bytes: Buffer | undefined) => (bytes ? attributesOf(bytes, 0) : NO_ATTRIBUTES);
+export const textOf = (bytes: Buffer | undefined) => bytes?.toString('latin1').replace(/\0.*$/s, '') ?? '';
+export const u32Of = (bytes: Buffer | undefined) =>
+  bytes && bytes.length >= 4 ? bytes.readUInt32LE(0) : undefined;
+export const u8Of = (bytes: Buffer | undefined) => bytes?.[0];
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+export const macText = (b: Uint8Array): MacAddress =>
+  `${HEX[b[0] ?? 0]}:${HEX[b[1] ?? 0]}:${HEX[b[2] ?? 0]}:${HEX[b[3] ?? 0]}:${HEX[b[4] ?? 0]}:${HEX[b[5] ?? 0]}` as MacAddress;
+export const macBytes = (mac: MacAddress): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
+
+/** Four or sixteen bytes in network order. */
+export function ipBytes(address: IpAddress): Buffer {
+  if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
+  const [head = '', tail] = address.split('::');
+  const groups = (text: string | undefined) => (text ? text.split(':') : []);
+  const [front, back] = [groups(head), groups(tail)];
+  const middle = Array<string>(8 - front.length - back.length).fill('0');
+  return Buffer.from([...front, ...middle, ...back].map(group => group.padStart(4, '0')).join(''), 'hex');
+}
+
+export function ipText(bytes: Uint8Array): IpAddress {
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress;
+  const groups = Array.from(
+    { length: 8 },
+    (_, i) => `${HEX[bytes[2 * i] ?? 0]}${HEX[bytes[2 * i + 1] ?? 0]}`,
+  );
+  return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1) as IpAddress;
+}

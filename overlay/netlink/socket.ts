@@ -1,0 +1,96 @@
+/**
+ * The only native boundary: system calls through koffi. Types are anonymous, because koffi's named types are
+ * process-wide and a second loading of this file would be refused. setns and unshare concern the calling thread
+ * alone, which is why all of this is called from the one kernel worker.
+ */
+import koffi from 'koffi';
+import { KernelError } from '../../model/errors.js';
+import {
+  AF_NETLINK,
+  CLONE_NEWNET,
+  MNT_DETACH,
+  MS_BIND,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NETLINK_ROUTE,
+  SO_RCVBUFFORCE,
+  SO_SNDBUFFORCE,
+  SOCK_RAW_CLOEXEC,
+  SOL_NETLINK,
+  SOL_SOCKET,
+} from './constants.js';
+
+const libc = koffi.load('libc.so.6');
+const calls = {
+  socket: libc.func('socket', 'int', ['int', 'int', 'int']),
+  bind: libc.func('bind', 'int', ['int', 'void *', 'uint32_t']),
+  setsockopt: libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint32_t']),
+  send: libc.func('send', 'intptr_t', ['int', 'void *', 'size_t', 'int']),
+  recv: libc.func('recv', 'intptr_t', ['int', 'void *', 'size_t', 'int']),
+  close: libc.func('close', 'int', ['int']),
+  setns: libc.func('setns', 'int', ['int', 'int']),
+  unshare: libc.func('unshare', 'int', ['int']),
+  mount: libc.func('mount', 'int', ['str', 'str', 'str', 'ulong', 'void *']),
+  umount2: libc.func('umount2', 'int', ['str', 'int']),
+};
+
+const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number as number, name]));
+
+/** Name of an error number: 17 → EEXIST. */
+export const errnoName = (errno: number) => names.get(errno) ?? `errno ${errno}`;
+
+function check(result: number, call: string, facts: Record<string, unknown> = {}): number {
+  if (result >= 0) return result;
+  const errno = koffi.errno();
+  throw new KernelError(`${call} is refused by the kernel: ${errnoName(errno)}`, { errno, call, ...facts });
+}
+
+function setOption(fd: number, level: number, option: number, value: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  check(calls.setsockopt(fd, level, option, bytes, 4), 'setsockopt', { option });
+}
+
+/** A route netlink socket that stays in the namespace of the calling thread. Close it with `closeFd`. */
+export function openRouteSocket(): number {
+  const fd = check(calls.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE), 'socket');
+  const address = Buffer.alloc(12); // struct sockaddr_nl: the kernel chooses the port id
+  address.writeUInt16LE(AF_NETLINK);
+  check(calls.bind(fd, address, address.length), 'bind');
+  setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER_BYTES);
+  setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES);
+  setOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
+  setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+  setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+  return fd;
+}
+
+export const send = (fd: number, bytes: Uint8Array) => check(calls.send(fd, bytes, bytes.length, 0), 'send');
+
+/** The same on a thread of libuv's pool, for requests that the kernel holds for tens of milliseconds. */
+export function sendSlowly(fd: number, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    calls.send.async(fd, bytes, bytes.length, 0, (error: unknown, result: number) => {
+      if (error) reject(error);
+      else if (result < 0) reject(new KernelError('send is refused by the kernel', { call: 'send' }));
+      else resolve();
+    });
+  });
+}
+
+/** Bytes received into `into`; blocks. */
+export const receive = (fd: number, into: Uint8Array) => check(calls.recv(fd, into, into.length, 0), 'recv');
+
+export const closeFd = (fd: number): void => {
+  calls.close(fd);
+};
+
+/** @throws KernelError EINVAL: the file is no network namespace. */
+export const enterNetns = (fd: number) => check(calls.setns(fd, CLONE_NEWNET), 'setns');
+export const unshareNetns = () => check(calls.unshare(CLONE_NEWNET), 'unshare');
+export const bindMount = (from: string, to: string) =>
+  check(calls.mount(from, to, 'none', MS_BIND, null), 'mount', { path: to });
+/** False when nothing is mounted there. */
+export const unmount = (path: string): boolean => calls.umount2(path, MNT_DETACH) === 0;

@@ -1,0 +1,102 @@
+/**
+ * Network namespaces by file. The calls that enter one are synchronous up to the return: in between, the thread is
+ * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
+ */
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { InvalidError, KernelError } from '../model/errors.js';
+import type { NetnsPath } from '../model/scalars.js';
+import { Conn } from './netlink/conn.js';
+import { NSFS_MAGIC } from './netlink/constants.js';
+import { bindMount, enterNetns, unmount, unshareNetns } from './netlink/socket.js';
+
+/** /proc/self is the main thread. */
+const THIS_THREAD = '/proc/thread-self/ns/net';
+
+/** A namespace held open. */
+export class Netns implements Disposable {
+  private constructor(
+    readonly fd: number,
+    readonly path: NetnsPath,
+  ) {}
+
+  /** Undefined when the file is missing or stale: what a namespace leaves behind after its machine restarted. */
+  static find(path: NetnsPath): Netns | undefined {
+    try {
+      if (statfsSync(path).type !== NSFS_MAGIC) return undefined;
+      return new Netns(openSync(path, 'r'), path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      throw new KernelError(`${path} cannot be opened: ${(error as Error).message}`, { cause: error, path });
+    }
+  }
+
+  /** Somebody else's namespace. @throws InvalidError: no network namespace. */
+  static open(path: NetnsPath): Netns {
+    const found = Netns.find(path);
+    if (!found)
+      throw new InvalidError(`ns_handle_path ${path} is no network namespace`, { field: 'ns_handle_path' });
+    return found;
+  }
+
+  /** The thread's own. */
+  static current(): Netns {
+    return new Netns(openSync(THIS_THREAD, 'r'), THIS_THREAD as NetnsPath);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+  }
+}
+
+/** Runs `work` in `netns` and comes back to `home`. */
+export function inside<T>(netns: Netns, home: Netns, work: () => T): T {
+  enterNetns(netns.fd);
+  try {
+    return work();
+  } finally {
+    goHome(home);
+  }
+}
+
+function goHome(home: Netns): void {
+  try {
+    enterNetns(home.fd);
+  } catch {
+    process.exit(1); // of this worker thread
+  }
+}
+
+/** A netlink socket in the namespace; it stays there when the thread has left. */
+export const connIn = (netns: Netns, home: Netns) => inside(netns, home, () => new Conn());
+
+/** Makes a namespace bound to `path`; a stale file there is replaced. */
+export function createNetns(path: NetnsPath, home: Netns): Netns {
+  mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true });
+  removeNetnsFile(path);
+  closeSync(openSync(path, 'wx', 0o444));
+  unshareNetns();
+  try {
+    bindMount(THIS_THREAD, path);
+  } finally {
+    goHome(home);
+  }
+  return Netns.open(path);
+}
+
+/** Unmounts and unlinks; the namespace ends with its last user. */
+export function removeNetnsFile(path: NetnsPath): void {
+  while (unmount(path));
+  rmSync(path, { force: true });
+}
+
+export function listNetnsFiles(directory: string, prefix: string): NetnsPath[] {
+  try {
+    return readdirSync(directory)
+      .filter(name => name.startsWith(prefix))
+      .map(name => `${directory}/${name}` as NetnsPath);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * The overlay namespaces of this host, as the kernel worker serves them. No state but open descriptors of the home
+ * namespace: everything else is read from the kernel when it is needed.
+ */
+import { KernelError, NotFoundError } from '../model/errors.js';
+import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
+import { addressOf } from '../model/scalars.js';
+import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
+import { findLink, linksOf, plug, reap, retire, retireOverlay } from './endpoint.js';
+import { getAddresses, parseAddress } from './netlink/address.js';
+import { Conn } from './netlink/conn.js';
+import { getLinks, parseLink } from './netlink/link.js';
+import { delArp, delFdb, getArp, getFdb, parseNeighbour, setArp, setFdb } from './netlink/neighbour.js';
+import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
+import {
+  BRIDGE,
+  BRIDGE_INDEX,
+  createBridge,
+  createVxlan,
+  deleteVxlan,
+  type OverlayIndexes,
+  switchOffNfCalls,
+  VXLAN,
+  VXLAN_INDEX,
+} from './network.js';
+import { unpackPeers } from './peers.js';
+import type { ReconcileReport, RemotePeer, Repair, Underlay, WantedNetwork, WantedPort } from './types.js';
+
+type Unplugged = Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>;
+
+export class Overlay {
+  readonly #home: Netns;
+  readonly #host: Conn;
+  /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
+  readonly #indexes = new Map<NetnsPath, OverlayIndexes>();
+  #reaping: Promise<void> = Promise.resolve();
+
+  /** @param hostNetns the namespace that plays the host; default: the thread's own. */
+  constructor(hostNetns: NetnsPath | undefined) {
+    this.#home = hostNetns ? Netns.open(hostNetns) : Netns.current();
+    this.#host = inside(this.#home, this.#home, () => new Conn());
+  }
+
+  underlay(vtep: IpAddress): Underlay {
+    const found = this.#host.dump(getAddresses).flatMap(message => parseAddress(message) ?? []);
+    const carrier = found.find(({ address }) => addressOf(address) === vtep);
+    const link = carrier && linksOf(this.#host).find(({ index }) => index === carrier.index);
+    if (!link) {
+      throw new NotFoundError(
+        `No interface of this host has the VTEP address ${vtep}; correct PEER_IP or add the address`,
+        {
+          vtep,
+        },
+      );
+    }
+    return { ifName: link.name, mtu: Math.min(link.mtu, LOOPBACK_MTU_MAX) };
+  }
+
+  async reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
+    const peers = unpackPeers(wanted.peers);
+    const found = Netns.find(wanted.netns);
+    if (!found) return this.#create(wanted, peers);
+    using netns = found;
+    using conn = connIn(netns, this.#home);
+    const { at, repairs } = await this.#base(conn, netns, wanted);
+    this.#indexes.set(wanted.netns, at);
+    switchOffNfCalls(netns, this.#home);
+    const differences = compare(this.#dump(conn, at), wanted, peers, at);
+    conn.run(differences.requests);
+    for (const stranger of differences.strangers) {
+      retireOverlay(conn, stranger);
+      repairs.push(`${stranger}: port of no endpoint, removed`);
+    }
+    if (differences.strangers.length > 0) this.#reapLater(wanted.netns);
+    return {
+      created: false,
+      repairs: [...repairs, ...differences.repairs],
+      missingPorts: differences.missingPorts,
+    };
+  }
+
+  async #create(wanted: WantedNetwork, peers: readonly RemotePeer[]): Promise<ReconcileReport> {
+    using netns = createNetns(wanted.netns, this.#home);
+    try {
+      using conn = connIn(netns, this.#home);
+      const at = { bridge: BRIDGE_INDEX, vxlan: VXLAN_INDEX };
+      createBridge(conn, wanted);
+      switchOffNfCalls(netns, this.#home);
+      await createVxlan(this.#host, conn, netns, wanted, at);
+      conn.run(entriesOf(peers, at.vxlan));
+      this.#indexes.set(wanted.netns, at);
+    } catch (error) {
+      removeNetnsFile(wanted.netns);
+      throw error;
+    }
+    return { created: true, repairs: [], missingPorts: wanted.ports.map(({ endpointId }) => endpointId) };
+  }
+
+  /** Bridge and VXLAN of a namespace that exists: kept when they fit, made when they lack. */
+  async #base(
+    conn: Conn,
+    netns: Netns,
+    wanted: WantedNetwork,
+  ): Promise<{ at: OverlayIndexes; repairs: Repair[] }> {
+    const repairs: Repair[] = [];
+    const links = linksOf(conn);
+    const taken = new Set(links.map(({ index }) => index));
+    const free = (index: number) => (taken.has(index) ? Math.max(...taken) + index : index);
+    let bridge = linkNamed(links, BRIDGE)?.index;
+    if (bridge === undefined) {
+      bridge = free(BRIDGE_INDEX);
+      createBridge(conn, wanted, bridge);
+      repairs.push(`${BRIDGE}: missing`);
+    }
+    const present = linkNamed(links, VXLAN);
+    const mismatch = present ? vxlanMismatch(present, wanted) : `${VXLAN}: missing`;
+    if (present && !mismatch) return { at: { bridge, vxlan: present.index }, repairs };
+    if (present) await deleteVxlan(conn);
+    const at = { bridge, vxlan: free(VXLAN_INDEX) };
+    await createVxlan(this.#host, conn, netns, wanted, at);
+    repairs.push(mismatch ?? '');
+    return { at, repairs };
+  }
+
+  #dump(conn: Conn, at: OverlayIndexes): Found {
+    return {
+      links: conn.dump(getLinks).flatMap(message => parseLink(message) ?? []),
+      addresses: conn.dump(getAddresses).flatMap(message => parseAddress(message) ?? []),
+      arp: conn.dump(getArp(at.vxlan)).flatMap(message => parseNeighbour(message) ?? []),
+      fdb: conn.dump(getFdb).flatMap(message => parseNeighbour(message) ?? []),
+    };
+  }
+
+  plug({ netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>, port: WantedPort): { ifName: IfName } {
+    using netns = this.#known(path);
+    using overlay = connIn(netns, this.#home);
+    const { bridge } = this.#indexesOf(path, overlay);
+    const ifName = plug(port, { home: this.#home, host: this.#host, overlay, bridge, mtu });
+    return { ifName };
+  }
+
+  unplug(path: NetnsPath, port: Unplugged): void {
+    const netns = Netns.find(path);
+    if (!netns) {
+      retire(port, this.#home, this.#host, undefined);
+      return;
+    }
+    using _netns = netns;
+    using overlay = connIn(netns, this.#home);
+    retire(port, this.#home, this.#host, overlay);
+    this.#reapLater(path);
+  }
+
+  /** One after the other, and never on a caller's time. */
+  #reapLater(path: NetnsPath): void {
+    this.#reaping = this.#reaping
+      .then(() => this.#reap(path))
+      .catch(() => undefined /* what is left is a stranger to the next reconcile */);
+  }
+
+  async #reap(path: NetnsPath): Promise<void> {
+    const netns = Netns.find(path);
+    if (netns) {
+      using _netns = netns;
+      using conn = connIn(netns, this.#home);
+      await reap(conn);
+    }
+    using host = inside(this.#home, this.#home, () => new Conn());
+    await reap(host);
+  }
+
+  applyPeers(path: NetnsPath, change: { readonly set: Uint8Array; readonly remove: Uint8Array }): void {
+    using netns = this.#known(path);
+    using conn = connIn(netns, this.#home);
+    const { vxlan } = this.#indexesOf(path, conn);
+    const remove = unpackPeers(change.remove);
+    conn.run(remove.flatMap(({ address, mac, vtep }) => [delArp(vxlan, address), delFdb(vxlan, mac, vtep)]));
+    conn.run(entriesOf(unpackPeers(change.set), vxlan));
+  }
+
+  async removeNetwork(path: NetnsPath): Promise<void> {
+    this.#indexes.delete(path);
+    const netns = Netns.find(path);
+    if (netns) {
+      using _netns = netns;
+      using conn = connIn(netns, this.#home);
+      await deleteVxlan(conn);
+    }
+    removeNetnsFile(path);
+  }
+
+  listNamespaces(directory: string, prefix: string): NetnsPath[] {
+    return listNetnsFiles(directory, prefix);
+  }
+
+  listPorts(path: NetnsPath): IfName[] {
+    const netns = Netns.find(path);
+    if (!netns) return [];
+    using _netns = netns;
+    using conn = connIn(netns, this.#home);
+    const links = linksOf(conn);
+    const bridge = linkNamed(links, BRIDGE)?.index;
+    return links.filter(({ kind, master }) => kind === 'veth' && master === bridge).map(({ name }) => name);
+  }
+
+  #known(path: NetnsPath): Netns {
+    const netns = Netns.find(path);
+    if (netns) return netns;
+    this.#indexes.delete(path);
+    throw new KernelError(`Overlay namespace ${path} is gone`, { path });
+  }
+
+  #indexesOf(path: NetnsPath, conn: Conn): OverlayIndexes {
+    const known = this.#indexes.get(path);
+    if (known) return known;
+    const [bridge, vxlan] = [findLink(conn, BRIDGE)?.index, findLink(conn, VXLAN)?.index];
+    if (bridge === undefined || vxlan === undefined) {
+      throw new KernelError(`Overlay namespace ${path} has lost its bridge or VXLAN`, { path });
+    }
+    const at = { bridge, vxlan };
+    this.#indexes.set(path, at);
+    return at;
+  }
+}
+
+/** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */
+const LOOPBACK_MTU_MAX = 65_535 - 50;
+
+function* entriesOf(peers: readonly RemotePeer[], vxlan: number) {
+  for (const { address, mac, vtep } of peers) {
+    yield setArp(vxlan, address, mac);
+    yield setFdb(vxlan, mac, vtep);
+  }
+}

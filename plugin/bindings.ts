@@ -1,0 +1,175 @@
+/**
+ * Which Docker network of this host stands for which SAND network. Docker asks for pools and networks in separate
+ * calls that it does not tie together, so a pool that was promised is a pending binding: it keeps the network alive
+ * for a minute, and ends by its lease when Docker never comes back.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Engine } from '../engine/engine.js';
+import { ConflictError, NotFoundError, UnavailableError } from '../model/errors.js';
+import type { AddressSource, BindingRecord, Network } from '../model/records.js';
+import { type IpAddress, type NetworkId, parseNetworkId } from '../model/scalars.js';
+import { readKey, transact, type Write } from '../store/transaction.js';
+
+const PENDING_SECONDS = 60; // chosen: Docker's own retries end within half of that
+const PENDING = 'pending-';
+
+export interface BindingOptions {
+  readonly ipam: AddressSource;
+  readonly internal: boolean;
+  readonly egress: 'docker' | 'none';
+  readonly auxAddresses: readonly IpAddress[];
+}
+
+/** What a Docker network is that an agent of the original bound. */
+const LEGACY: BindingOptions = { ipam: 'sand-ipam', internal: false, egress: 'docker', auxAddresses: [] };
+
+export class Bindings {
+  readonly #engine: Engine;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+    engine.onUnbind(id => this.unbind(id));
+  }
+
+  /** @throws NotFoundError when Docker knows a network that nobody bound. */
+  async get(dockerNetworkId: string): Promise<BindingRecord> {
+    const { mirror, options, networks } = this.#engine;
+    const known = mirror.binding(dockerNetworkId);
+    if (known) return known;
+    await this.#engine.ready();
+    const legacy = await readKey(options.store, options.keys.dockerNetwork(dockerNetworkId));
+    if (!legacy) {
+      throw new NotFoundError(
+        `Docker network ${dockerNetworkId} is bound to no SAND network on this host; remove and create it again`,
+        { docker_network_id: dockerNetworkId },
+      );
+    }
+    const id = parseNetworkId(JSON.parse(legacy.value).SandNetworkID, 'SandNetworkID');
+    await this.bind(dockerNetworkId, await networks.get(id), LEGACY);
+    return this.#record(dockerNetworkId, id, LEGACY);
+  }
+
+  /** A write that keeps `network` for a minute, to be part of the transaction that makes it, or one of its own. */
+  async pendingWrite(networkId: NetworkId): Promise<Write & { readonly put: string }> {
+    const { store, keys, host } = this.#engine.options;
+    const dockerNetwork = `${PENDING}${randomUUID()}`;
+    const lease = await store.grantLease(PENDING_SECONDS);
+    const value = this.#record(dockerNetwork, networkId, LEGACY);
+    return { put: keys.binding(networkId, host.name, dockerNetwork), value, lease };
+  }
+
+  /** Promises the network to this host's Docker. @throws NotFoundError when it is gone by now. */
+  async promise(network: Network): Promise<void> {
+    await this.#commit(network.record.id, [await this.pendingWrite(network.record.id)]);
+  }
+
+  /** This host's open promise of a network. */
+  pendingOf(networkId: NetworkId): BindingRecord | undefined {
+    const { mirror, options } = this.#engine;
+    return mirror
+      .bindings(networkId)
+      .find(
+        ({ hostname, docker_network_id }) =>
+          hostname === options.host.name && docker_network_id.startsWith(PENDING),
+      );
+  }
+
+  /** Networks promised to this host's Docker, not bound yet. */
+  promised(): Network[] {
+    return this.#engine.networks.list().filter(({ record }) => this.pendingOf(record.id));
+  }
+
+  keyOf = (binding: BindingRecord) =>
+    this.#engine.options.keys.binding(binding.network_id, binding.hostname, binding.docker_network_id);
+
+  /** Ties Docker's network to ours, in exchange for the promise. A repeated call changes nothing. */
+  async bind(dockerNetworkId: string, network: Network, options: BindingOptions): Promise<void> {
+    const { mirror } = this.#engine;
+    const { id } = network.record;
+    const bound = mirror.binding(dockerNetworkId);
+    if (bound && bound.network_id !== id) {
+      throw new ConflictError(
+        `Docker network ${dockerNetworkId} is bound to network ${bound.network_id} already`,
+        {
+          network_id: bound.network_id,
+        },
+      );
+    }
+    const pending = this.pendingOf(id);
+    const writes = this.bindWrites(dockerNetworkId, id, options);
+    if (pending) writes.push({ delete: this.keyOf(pending) });
+    await this.#commit(id, writes);
+  }
+
+  bindWrites(dockerNetworkId: string, id: NetworkId, options: BindingOptions): Write[] {
+    const { keys, host } = this.#engine.options;
+    return [
+      {
+        put: keys.binding(id, host.name, dockerNetworkId),
+        value: this.#record(dockerNetworkId, id, options),
+      },
+      {
+        put: keys.dockerNetwork(dockerNetworkId),
+        value: { DockerNetworkID: dockerNetworkId, SandNetworkID: id },
+      },
+    ];
+  }
+
+  /** Drops the promise; the network goes with it when Docker made it and nobody else has it. */
+  async withdraw(networkId: NetworkId): Promise<void> {
+    const pending = this.pendingOf(networkId);
+    if (!pending) return;
+    await this.#delete([{ delete: this.keyOf(pending) }]);
+  }
+
+  /** Unties Docker's network, with endpoints of it that Docker forgot. Kept for later while etcd is away. */
+  async unbind(dockerNetworkId: string): Promise<void> {
+    const { mirror, endpoints, journal, options } = this.#engine;
+    const bound = mirror.binding(dockerNetworkId);
+    if (!bound) {
+      if (mirror.revision === 0) journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
+      return;
+    }
+    for (const { id, docker } of mirror.localEndpoints(bound.network_id)) {
+      if (docker?.network_id === dockerNetworkId) await endpoints.remove(id);
+    }
+    try {
+      const key = options.keys.dockerNetwork(dockerNetworkId);
+      await this.#delete([{ delete: this.keyOf(bound) }, { delete: key }]);
+      for (const address of bound.aux_addresses) await endpoints.release(bound.network_id, address);
+      await this.#engine.networks.removeUnused(bound.network_id);
+    } catch (error) {
+      if (!(error instanceof UnavailableError)) throw error;
+      journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
+    }
+  }
+
+  async #commit(networkId: NetworkId, writes: readonly Write[]): Promise<void> {
+    const { store, keys } = this.#engine.options;
+    const conditions = [{ exists: keys.network(networkId) }];
+    const result = await transact(store, { conditions, writes });
+    if (!result.committed) {
+      throw new NotFoundError(`Network ${networkId} was deleted meanwhile; try again`, {
+        network_id: networkId,
+      });
+    }
+    this.#engine.mirror.applyCommit(writes, result.revision);
+  }
+
+  async #delete(writes: readonly Write[]): Promise<void> {
+    const result = await transact(this.#engine.options.store, { conditions: [], writes });
+    this.#engine.mirror.applyCommit(writes, result.revision);
+  }
+
+  #record(dockerNetworkId: string, networkId: NetworkId, options: BindingOptions): BindingRecord {
+    return {
+      network_id: networkId,
+      hostname: this.#engine.options.host.name,
+      docker_network_id: dockerNetworkId,
+      ipam: options.ipam,
+      internal: options.internal,
+      egress: options.egress,
+      aux_addresses: options.auxAddresses,
+    };
+  }
+}

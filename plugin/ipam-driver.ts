@@ -1,0 +1,168 @@
+/** Docker's IpamDriver.* calls. A PoolID is the id of the SAND network that the pool belongs to. */
+import type { Engine } from '../engine/engine.js';
+import { DEFAULT_RANGE } from '../engine/networks.js';
+import { parseRange, withPrefix } from '../ipam/range.js';
+import { ConflictError, InvalidError } from '../model/errors.js';
+import type { Network } from '../model/records.js';
+import { addressOf, isNetworkId, type NetworkId, parseIpv4, parseNetworkId } from '../model/scalars.js';
+import { type AnonymousPools, auxAddress, chooseGateway } from './anonymous-pools.js';
+import type { Bindings } from './bindings.js';
+import { parseIpamOptions } from './options.js';
+import { PoolOnly, parseRequest, ReleaseAddress, RequestAddress, RequestPool } from './protocol.js';
+import type { Methods, Outcome } from './server.js';
+
+const ADDRESS_TYPE = 'RequestAddressType';
+const GATEWAY = 'com.docker.network.gateway';
+const DONE: Outcome = { answer: {} };
+
+export interface DriverDependencies {
+  readonly engine: Engine;
+  readonly bindings: Bindings;
+  readonly anonymous: AnonymousPools;
+}
+
+export const ipamDriver = (deps: DriverDependencies): Methods => ({
+  'IpamDriver.RequestPool': body => requestPool(deps, body),
+  'IpamDriver.ReleasePool': body => releasePool(deps, body),
+  'IpamDriver.RequestAddress': body => requestAddress(deps, body),
+  'IpamDriver.ReleaseAddress': body => releaseAddress(deps, body),
+});
+
+async function requestPool(deps: DriverDependencies, body: unknown): Promise<Outcome> {
+  const request = parseRequest(RequestPool, body);
+  if (request.V6) throw new InvalidError('IPv6 is not supported yet; leave out --ipv6', { field: 'V6' });
+  if (request.SubPool !== '') {
+    throw new InvalidError(
+      '--ip-range is not supported: SAND hands out addresses for the whole cluster; leave it out',
+      {
+        field: 'SubPool',
+      },
+    );
+  }
+  const reference = parseIpamOptions(request.Options);
+  const pool = request.Pool === '' ? undefined : parseRange(request.Pool, 'Pool').cidr;
+  const { engine, bindings, anonymous } = deps;
+  if (reference.kind === 'own') {
+    const unfinished = await anonymous.open(pool ?? DEFAULT_RANGE);
+    return {
+      answer: { PoolID: unfinished.id, Pool: unfinished.range.cidr, Data: {} },
+      undo: async () => anonymous.close(unfinished.id),
+    };
+  }
+  await engine.ready();
+  const network =
+    reference.kind === 'id'
+      ? await engine.networks.get(reference.id)
+      : await ensureNamed(deps, reference.name, pool);
+  const { id, ip_range } = network.record;
+  if (pool !== undefined && pool !== ip_range) {
+    throw new ConflictError(
+      `Network ${id} has the range ${ip_range}, not ${pool}; leave out --subnet or give ${ip_range}`,
+      {
+        network_id: id,
+      },
+    );
+  }
+  if (!bindings.pendingOf(id)) await bindings.promise(network);
+  return { answer: { PoolID: id, Pool: ip_range, Data: {} }, undo: () => bindings.withdraw(id) };
+}
+
+/** The network of that name; a new one is promised to this host in the transaction that makes it. */
+async function ensureNamed(
+  { engine, bindings }: DriverDependencies,
+  name: string,
+  range: Network['record']['ip_range'] | undefined,
+): Promise<Network> {
+  const { networks } = engine;
+  const found = await networks.findByName(name);
+  if (found) return found;
+  const id = parseNetworkId(crypto.randomUUID());
+  const pending = await bindings.pendingWrite(id);
+  const mtu = await engine.defaultMtu();
+  return networks.ensureNamed(name, { id, range, mtu, origin: 'docker', also: () => [pending] });
+}
+
+async function releasePool(
+  { bindings, anonymous, engine }: DriverDependencies,
+  body: unknown,
+): Promise<Outcome> {
+  const { PoolID } = parseRequest(PoolOnly, body);
+  anonymous.close(PoolID);
+  if (!isNetworkId(PoolID)) return DONE;
+  // On `network rm` the binding itself still stands: DeleteNetwork, which follows, unties it.
+  const { mirror, options } = engine;
+  const bound = mirror
+    .bindings(PoolID)
+    .some(binding => binding.hostname === options.host.name && binding !== bindings.pendingOf(PoolID));
+  if (!bound) await bindings.withdraw(PoolID).catch(() => undefined);
+  return DONE;
+}
+
+async function requestAddress(deps: DriverDependencies, body: unknown): Promise<Outcome> {
+  const { PoolID, Address, Options } = parseRequest(RequestAddress, body);
+  const { engine, anonymous } = deps;
+  const isGateway = Options[ADDRESS_TYPE] === GATEWAY;
+  const unfinished = anonymous.find(PoolID);
+  if (unfinished) {
+    const address = isGateway
+      ? chooseGateway(unfinished, Address)
+      : withPrefix(unfinished.range, auxAddress(unfinished, Address));
+    return { answer: { Address: address, Data: {} } };
+  }
+  const id = parseNetworkId(PoolID, 'PoolID');
+  await engine.ready();
+  const network = await engine.networks.get(id);
+  if (isGateway) return { answer: { Address: await requestGateway(deps, network, Address), Data: {} } };
+  return reserve(deps, network, Address);
+}
+
+/** The gateway belongs to the network: asking for it always succeeds, with the one there is. */
+async function requestGateway({ engine, bindings }: DriverDependencies, network: Network, asked: string) {
+  const { id, gateway } = network.record;
+  if (asked === '' || parseIpv4(asked, 'Address') === addressOf(gateway)) return gateway;
+  const pending = bindings.pendingOf(id);
+  const range = parseRange(network.record.ip_range);
+  const wanted = withPrefix(range, parseIpv4(asked, 'Address'));
+  const fresh = pending && network.attributes?.origin === 'docker' && engine.mirror.bindings(id).length === 1;
+  if (!fresh) {
+    throw new ConflictError(
+      `Network ${id} has the gateway ${addressOf(gateway)}; leave out --gateway or give that`,
+      {
+        network_id: id,
+      },
+    );
+  }
+  await engine.networks.reshape(network, { gateway: wanted }, bindings.keyOf(pending));
+  return wanted;
+}
+
+async function reserve(deps: DriverDependencies, network: Network, asked: string): Promise<Outcome> {
+  const { engine, bindings } = deps;
+  const wanted = asked === '' ? 'lowest' : parseIpv4(asked, 'Address');
+  try {
+    const address = await engine.endpoints.reserve(network, wanted);
+    return {
+      answer: { Address: address, Data: {} },
+      undo: () => engine.endpoints.release(network.record.id, addressOf(address)),
+    };
+  } catch (error) {
+    // The same --aux-address is given on every host: the first took it for the network.
+    const shared =
+      error instanceof ConflictError &&
+      error.facts['owner'] === 'aux' &&
+      bindings.pendingOf(network.record.id);
+    if (!shared || wanted === 'lowest') throw error;
+    return { answer: { Address: withPrefix(parseRange(network.record.ip_range), wanted), Data: {} } };
+  }
+}
+
+async function releaseAddress({ engine, anonymous }: DriverDependencies, body: unknown): Promise<Outcome> {
+  const { PoolID, Address } = parseRequest(ReleaseAddress, body);
+  const address = parseIpv4(Address, 'Address');
+  if (anonymous.find(PoolID) || !isNetworkId(PoolID)) return DONE;
+  const id: NetworkId = PoolID;
+  const network = engine.mirror.network(id);
+  if (network && addressOf(network.record.gateway) === address) return DONE;
+  await engine.endpoints.release(id, address);
+  return DONE;
+}

@@ -1,0 +1,66 @@
+/** Docker's requests to a remote network and IPAM driver, as libnetwork sends them (docker 20.10, API 1.41). */
+import { z } from 'zod';
+import { InvalidError } from '../model/errors.js';
+
+const text = z.string();
+const id = z.string().min(1).max(128);
+/** Docker leaves out, or sends null for, a map without entries. */
+const map = z
+  .record(z.string(), z.unknown())
+  .nullish()
+  .transform(value => value ?? {});
+const stringMap = z
+  .record(z.string(), z.string())
+  .nullish()
+  .transform(value => value ?? {});
+
+const PoolData = z.object({
+  AddressSpace: text.default(''),
+  Pool: text,
+  Gateway: text.default(''),
+  AuxAddresses: stringMap,
+});
+export type PoolData = z.infer<typeof PoolData>;
+const pools = z
+  .array(PoolData)
+  .nullish()
+  .transform(value => value ?? []);
+
+export const CreateNetwork = z.object({ NetworkID: id, Options: map, IPv4Data: pools, IPv6Data: pools });
+export const NetworkOnly = z.object({ NetworkID: id });
+export const CreateEndpoint = z.object({
+  NetworkID: id,
+  EndpointID: id,
+  Interface: z
+    .object({ Address: text.default(''), AddressIPv6: text.default(''), MacAddress: text.default('') })
+    .nullish()
+    .transform(value => value ?? { Address: '', AddressIPv6: '', MacAddress: '' }),
+  Options: map,
+});
+export const EndpointOnly = z.object({ NetworkID: id, EndpointID: id });
+export const Join = z.object({
+  NetworkID: id,
+  EndpointID: id,
+  SandboxKey: z.string().min(1).max(4095),
+  Options: map,
+});
+
+export const RequestPool = z.object({
+  AddressSpace: text.default(''),
+  Pool: text.default(''),
+  SubPool: text.default(''),
+  Options: stringMap,
+  V6: z.boolean().default(false),
+});
+export const PoolOnly = z.object({ PoolID: id });
+export const RequestAddress = z.object({ PoolID: id, Address: text.default(''), Options: stringMap });
+export const ReleaseAddress = z.object({ PoolID: id, Address: text.min(1) });
+
+/** @throws InvalidError that names the field. */
+export function parseRequest<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const field = issue?.path.join('.') || 'body';
+  throw new InvalidError(`${field}: ${issue?.message ?? 'malformed'}`, { field });
+}
