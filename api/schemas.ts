@@ -6,7 +6,7 @@ import { parseInterfaceAddress, parseNetworkId, parseNetworkName } from '../mode
 
 /** Clients of old send empty strings for what they leave open. */
 const optional = <T>(parse: (value: unknown) => T) =>
-  scalar(value => (value === undefined || value === null || value === '' ? undefined : parse(value)));
+  scalar(value => (value === null || value === '' ? undefined : parse(value))).optional();
 
 export const NetworkCreate = z.object({
   id: optional(value => parseNetworkId(value, 'id')),
