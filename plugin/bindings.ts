@@ -95,6 +95,7 @@ export class Bindings {
         },
       );
     }
+    if (bound) return;
     const pending = this.pendingOf(id);
     const writes = this.bindWrites(dockerNetworkId, id, options);
     if (pending) writes.push({ delete: this.keyOf(pending) });

@@ -51,8 +51,22 @@ export async function createNetwork(deps: DriverDependencies, body: unknown): Pr
     egress: options.egress,
     auxAddresses: wish.aux,
   });
-  if (wish.ipam !== 'sand-driver') await deps.engine.endpoints.keepAux(network, wish.aux);
+  await keepAux(deps, wish, network);
   return { answer: {}, undo: () => deps.bindings.unbind(NetworkID) };
+}
+
+/** Docker does not call DeleteNetwork after a refusal: what was done is undone here. */
+async function keepAux(
+  { engine, bindings }: DriverDependencies,
+  wish: Wish,
+  network: Network,
+): Promise<void> {
+  try {
+    await engine.endpoints.keepAux(network, wish.aux);
+  } catch (error) {
+    await bindings.unbind(wish.dockerNetworkId);
+    throw error;
+  }
 }
 
 function wishOf(dockerNetworkId: string, options: NetworkOptions, pool: PoolData): Wish {

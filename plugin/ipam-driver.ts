@@ -4,10 +4,18 @@ import { DEFAULT_RANGE } from '../engine/networks.js';
 import { parseRange, withPrefix } from '../ipam/range.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
 import type { Network } from '../model/records.js';
-import { addressOf, isNetworkId, type NetworkId, parseIpv4, parseNetworkId } from '../model/scalars.js';
+import {
+  addressOf,
+  type Cidr,
+  isNetworkId,
+  type NetworkId,
+  newNetworkId,
+  parseIpv4,
+  parseNetworkId,
+} from '../model/scalars.js';
 import { type AnonymousPools, auxAddress, chooseGateway } from './anonymous-pools.js';
 import type { Bindings } from './bindings.js';
-import { parseIpamOptions } from './options.js';
+import { parseIpamOptions, type Reference } from './options.js';
 import { PoolOnly, parseRequest, ReleaseAddress, RequestAddress, RequestPool } from './protocol.js';
 import type { Methods, Outcome } from './server.js';
 
@@ -50,36 +58,42 @@ async function requestPool(deps: DriverDependencies, body: unknown): Promise<Out
     };
   }
   await engine.ready();
-  const network =
-    reference.kind === 'id'
-      ? await engine.networks.get(reference.id)
-      : await ensureNamed(deps, reference.name, pool);
+  const network = await promised(deps, reference, pool);
   const { id, ip_range } = network.record;
-  if (pool !== undefined && pool !== ip_range) {
+  return { answer: { PoolID: id, Pool: ip_range, Data: {} }, undo: () => bindings.withdraw(id) };
+}
+
+/** The network that is referred to, promised to this host: a new one in the transaction that makes it. */
+async function promised(
+  { engine, bindings }: DriverDependencies,
+  reference: Exclude<Reference, { kind: 'own' }>,
+  range: Cidr | undefined,
+): Promise<Network> {
+  const { networks } = engine;
+  if (reference.kind === 'id') return promise(bindings, await networks.get(reference.id), range);
+  const found = await networks.findByName(reference.name);
+  if (found) return promise(bindings, found, range);
+  const id = newNetworkId();
+  const pending = await bindings.pendingWrite(id);
+  const mtu = await engine.defaultMtu();
+  const wish = { id, range, mtu, origin: 'docker', also: () => [pending] } as const;
+  const network = await networks.ensureNamed(reference.name, wish);
+  // Otherwise another host made it at the same moment, and without our promise.
+  return network.record.id === id ? network : promise(bindings, network, range);
+}
+
+async function promise(bindings: Bindings, network: Network, range: Cidr | undefined): Promise<Network> {
+  const { id, ip_range } = network.record;
+  if (range !== undefined && range !== ip_range) {
     throw new ConflictError(
-      `Network ${id} has the range ${ip_range}, not ${pool}; leave out --subnet or give ${ip_range}`,
+      `Network ${id} has the range ${ip_range}, not ${range}; leave out --subnet or give ${ip_range}`,
       {
         network_id: id,
       },
     );
   }
-  if (!bindings.pendingOf(id)) await bindings.promise(network);
-  return { answer: { PoolID: id, Pool: ip_range, Data: {} }, undo: () => bindings.withdraw(id) };
-}
-
-/** The network of that name; a new one is promised to this host in the transaction that makes it. */
-async function ensureNamed(
-  { engine, bindings }: DriverDependencies,
-  name: string,
-  range: Network['record']['ip_range'] | undefined,
-): Promise<Network> {
-  const { networks } = engine;
-  const found = await networks.findByName(name);
-  if (found) return found;
-  const id = parseNetworkId(crypto.randomUUID());
-  const pending = await bindings.pendingWrite(id);
-  const mtu = await engine.defaultMtu();
-  return networks.ensureNamed(name, { id, range, mtu, origin: 'docker', also: () => [pending] });
+  await bindings.promise(network);
+  return network;
 }
 
 async function releasePool(

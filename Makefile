@@ -1,0 +1,67 @@
+# Every target sets up what it needs on a fresh Debian machine with Node 20, as root.
+SHELL := /bin/bash
+JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
+NPX := node_modules/.bin
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo bench build test ok types lint format test-pure test-etcd test-kernel test-docker clean tools-up tools-test
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: tools-up build ## run the agent on this host with an embedded etcd, and say what to type next
+	@exec node dist/daemon/main.js --greet
+
+demo: tools-test build ## two Docker hosts on this machine, one network, drawn on the terminal
+	@node dist/bench/demo.js
+
+bench: tools-test build ## the budgets, each beside a baseline of the same run (ROW=name for one)
+	@node dist/bench/main.js
+
+test: tools-test ok test-kernel test-docker ## everything: types, lint, layers, pure, etcd, kernel, docker
+
+ok: types lint test-pure test-etcd ## what must be green before every commit
+
+build: node_modules/.package-lock.json
+	@$(NPX)/tsc -p tsconfig.json
+
+types: build ## compile, which is the type check
+
+lint: node_modules/.package-lock.json ## lint and format check
+	@$(NPX)/biome check .
+
+format: node_modules/.package-lock.json ## lint and format, mended where it can be
+	@$(NPX)/biome check --write .
+
+test-pure: build ## pure functions; the import rules are one of these tests
+	@$(JEST) dist/test/pure
+
+test-etcd: build tools-test ## store, addresses, networks on a real etcd
+	@$(JEST) dist/test/etcd
+
+test-kernel: build tools-test ## overlay in real network namespaces (root)
+	@$(JEST) --runInBand dist/test/kernel
+
+test-docker: build tools-test ## real dockerds in namespaces (root)
+	@$(JEST) --runInBand dist/test/docker
+
+clean: ## remove what was built and installed
+	rm -rf dist node_modules
+
+node_modules/.package-lock.json: package.json package-lock.json .npmrc
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Programs that are missing, as Debian packages: $(call install,program:package …)
+define install
+	@missing=; for pair in $(1); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+tools-up:
+	$(call install,etcd:etcd-server setpriv:util-linux)
+
+tools-test: tools-up
+	$(call install,etcdctl:etcd-client dockerd:docker.io iptables:iptables ip:iproute2 ping:iputils-ping \
+	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps)
