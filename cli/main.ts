@@ -74,17 +74,20 @@ async function listNetworks(args: Global): Promise<void> {
   print('List of networks:', ...networks.map(line));
 }
 
+/** One by one: yargs' own reading of the environment would refuse the agent's variables as unknown options. */
+const fromEnv = (name: string, describe: string, fallback?: string) => ({
+  type: 'string' as const,
+  default: process.env[name] || fallback,
+  describe: `${describe} [${name}]`,
+});
+
 const globals = (argv: Argv): Argv<Global> =>
-  argv.env('SAND').options({
-    'api-url': {
-      type: 'string',
-      default: 'http://localhost:9999',
-      describe: 'Agent to talk to [SAND_API_URL]',
-    },
-    'cert-file': { type: 'string', describe: 'Client certificate, PEM [SAND_CERT_FILE]' },
-    'key-file': { type: 'string', describe: 'Its key, PEM [SAND_KEY_FILE]' },
-    'ca-file': { type: 'string', describe: 'CA of the agent, PEM [SAND_CA_FILE]' },
-    timeout: { type: 'string', default: '30s', describe: 'Such as 30s or 1m [SAND_TIMEOUT]' },
+  argv.options({
+    'api-url': fromEnv('SAND_API_URL', 'Agent to talk to', 'http://localhost:9999'),
+    'cert-file': fromEnv('SAND_CERT_FILE', 'Client certificate, PEM'),
+    'key-file': fromEnv('SAND_KEY_FILE', 'Its key, PEM'),
+    'ca-file': fromEnv('SAND_CA_FILE', 'CA of the agent, PEM'),
+    timeout: fromEnv('SAND_TIMEOUT', 'Such as 30s or 1m', '30s'),
     json: { type: 'boolean', default: false, describe: 'Print JSON' },
   }) as unknown as Argv<Global>;
 
@@ -106,14 +109,14 @@ const cli = globals(yargs(hideBin(process.argv)))
   .command(
     'version',
     'Show the versions of client and agent',
-    argv => argv.example('$0 version', ''),
+    argv => argv.example('$0 version', 'of this program and of the agent'),
     showVersion,
   )
   .command('network-create', 'Make a network', network, createNetwork)
   .command(
     'network-list',
     'List the networks',
-    argv => argv.example('$0 network-list --json', ''),
+    argv => argv.example('$0 network-list --json', 'as JSON'),
     listNetworks,
   )
   .demandCommand(1, 'Say what to do, for example: sand-agent-cli network-list')
