@@ -3,14 +3,13 @@ import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, type OwnerCheck } from '../ipam/changes.js';
 import { macFor, parseRange, withPrefix } from '../ipam/range.js';
-import { ConflictError, describeError, NotFoundError, UnavailableError } from '../model/errors.js';
+import { describeError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { AddressSource, EndpointRecord, Network } from '../model/records.js';
 import {
   addressOf,
   type EndpointId,
   type IfName,
-  type InterfaceAddress,
   type IpAddress,
   type MacAddress,
   type NetnsPath,
@@ -24,6 +23,7 @@ import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 import type { Networks } from './networks.js';
 import type { Reconciler } from './reconcile.js';
+import { ownReservation } from './reservations.js';
 import { portOf } from './wanted.js';
 
 export interface EndpointsDependencies {
@@ -55,75 +55,9 @@ export class Endpoints {
     this.#deps = deps;
   }
 
-  /**
-   * Reserves an address for an endpoint that this host is about to make.
-   * @throws ConflictError: taken. ExhaustedError. InvalidError: outside the range.
-   */
-  async reserve(network: Network, address: IpAddress | 'lowest'): Promise<InterfaceAddress> {
-    const { id, ip_range } = network.record;
-    const got = await this.#deps.addresses.commit({
-      networkId: id,
-      op: randomUUID(),
-      step: { kind: 'take', address, owner: { kind: 'reservation' } },
-      endpoints: 0,
-      writes: () => [],
-    });
-    return withPrefix(parseRange(ip_range), got);
-  }
-
-  /** Returns a reservation of this host that no endpoint bears; anything else stays as it is. */
-  async release(networkId: NetworkId, address: IpAddress): Promise<void> {
-    const { addresses, mirror, journal } = this.#deps;
-    const reservationOnly: OwnerCheck = owner => {
-      const ours = owner?.kind === 'reservation' && owner.hostname === this.#deps.host.name;
-      const aux = owner?.kind === 'aux' && !this.#isAux(networkId, address);
-      const free = (ours || aux) && !mirror.bearerOf(networkId, address);
-      return free ? undefined : addressTaken(address, networkId, owner);
-    };
-    const change = {
-      networkId,
-      op: randomUUID(),
-      step: { kind: 'free', address, from: reservationOnly },
-      endpoints: 0,
-      writes: () => [],
-    } as const;
-    await this.#orJournal(
-      () => addresses.commit(change),
-      () => journal.add({ kind: 'address', network_id: networkId, address }),
-    );
-  }
-
-  #isAux(networkId: NetworkId, address: IpAddress): boolean {
-    return this.#deps.mirror.bindings(networkId).some(({ aux_addresses }) => aux_addresses.includes(address));
-  }
-
-  /** Addresses that Docker's user set aside stay taken as long as a binding lists them. */
-  async keepAux(network: Network, aux: readonly IpAddress[]): Promise<void> {
-    const { addresses, host } = this.#deps;
-    const from: OwnerCheck = (owner, address) =>
-      owner?.kind === 'reservation' && owner.hostname === host.name
-        ? undefined
-        : addressTaken(address, network.record.id, owner);
-    for (const address of aux) {
-      const owner = { kind: 'aux' } as const;
-      const { id } = network.record;
-      await addresses
-        .commit({
-          networkId: id,
-          op: randomUUID(),
-          step: { kind: 'pass', address, from, owner },
-          endpoints: 0,
-          writes: () => [],
-        })
-        .catch(error => {
-          if (!(error instanceof ConflictError && error.facts['owner'] === 'aux')) throw error;
-        });
-    }
-  }
-
   /** Makes the endpoint of a container; a repeated call answers what the first one made. */
   async create(wish: DockerEndpoint): Promise<EndpointRecord> {
-    const { mirror, networks, addresses } = this.#deps;
+    const { mirror, networks, addresses, host } = this.#deps;
     const id = endpointIdOf(wish.dockerEndpointId);
     const existing = mirror.localEndpoint(id);
     if (existing) return existing;
@@ -132,7 +66,12 @@ export class Endpoints {
     const owner = { kind: 'endpoint', endpoint_id: id } as const;
     const step =
       wish.source === 'sand-ipam' && wish.address
-        ? ({ kind: 'pass', address: wish.address, from: this.#ownReservation(network), owner } as const)
+        ? ({
+            kind: 'pass',
+            address: wish.address,
+            from: ownReservation(host.name, wish.networkId),
+            owner,
+          } as const)
         : ({ kind: 'take', address: wish.address ?? 'lowest', owner } as const);
     const address = await addresses.commit({
       networkId: wish.networkId,
@@ -144,18 +83,6 @@ export class Endpoints {
     const made = mirror.localEndpoint(id) ?? record(address);
     this.#deps.log.info('endpoint created', { endpoint_id: id, network_id: wish.networkId, address });
     return made;
-  }
-
-  #ownReservation(network: Network): OwnerCheck {
-    const { host } = this.#deps;
-    return (owner, address) => {
-      if (owner?.kind === 'reservation' && owner.hostname === host.name) return undefined;
-      if (owner) return addressTaken(address, network.record.id, owner);
-      return new ConflictError(
-        `Address ${address} of network ${network.record.id} is not reserved by this host; request it first`,
-        { network_id: network.record.id, address },
-      );
-    };
   }
 
   #record(id: EndpointId, network: Network, address: IpAddress, wish: DockerEndpoint): EndpointRecord {
@@ -224,7 +151,7 @@ export class Endpoints {
       this.#activate(record),
     ]);
     if (plugged.status === 'fulfilled' && written.status === 'fulfilled') {
-      reconciler.joined(found.network_id, id);
+      reconciler.ports.joined(found.network_id, id);
       log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
       return plugged.value;
     }
@@ -253,12 +180,12 @@ export class Endpoints {
     });
     if (mirror.localEndpoint(record.id)?.active)
       await this.#activate({ ...record, active: false }).catch(() => undefined);
-    reconciler.left(record.id);
+    reconciler.ports.left(record.id);
   }
 
   /** The container has left; its endpoint goes with the call that follows. */
   leave(dockerEndpointId: string): void {
-    this.#deps.reconciler.leave(endpointIdOf(dockerEndpointId));
+    this.#deps.reconciler.ports.leave(endpointIdOf(dockerEndpointId));
   }
 
   /** Removes an endpoint of this host. Unknown ones are gone already. Answered while etcd is away, too. */
@@ -272,18 +199,15 @@ export class Endpoints {
     if (!record) {
       // Without a first snapshot nobody can say that it does not exist.
       if (mirror.revision === 0) journal.add({ kind: 'endpoint', endpoint_id: id });
-      reconciler.left(id);
+      reconciler.ports.left(id);
       return;
     }
-    reconciler.leave(id);
+    reconciler.ports.leave(id);
     const [unplugged, deleted] = await Promise.allSettled([
       reconciler.unplug(record.network_id, portOf(record)),
-      this.#orJournal(
-        () => this.#delete(record),
-        () => journal.add({ kind: 'endpoint', endpoint_id: id }),
-      ),
+      journal.orKeep({ kind: 'endpoint', endpoint_id: id }, () => this.#delete(record)),
     ]);
-    reconciler.left(id);
+    reconciler.ports.left(id);
     if (unplugged.status === 'rejected') {
       log.warn('interface left behind, the reconcile removes it', {
         endpoint_id: id,
@@ -315,17 +239,6 @@ export class Endpoints {
       endpoints: -1,
       writes: () => writes,
     });
-  }
-
-  async #orJournal(work: () => Promise<unknown>, journal: () => void): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (error instanceof NotFoundError) return;
-      if (!(error instanceof UnavailableError)) throw error;
-      journal();
-      this.#deps.log.warn('teardown kept for when etcd is back', { err: describeError(error) });
-    }
   }
 
   /** Writes that follow from this host's number of endpoints in a network changing by `delta`. */

@@ -14,6 +14,7 @@ import { Journal, type Teardown } from './journal.js';
 import { Mirror } from './mirror.js';
 import { Networks } from './networks.js';
 import { Reconciler } from './reconcile.js';
+import { Reservations } from './reservations.js';
 
 const SNAPSHOT_WITHIN_MS = 5_000; // chosen: below every edge's deadline
 
@@ -30,6 +31,7 @@ export class Engine implements AsyncDisposable {
   readonly mirror: Mirror;
   readonly networks: Networks;
   readonly endpoints: Endpoints;
+  readonly reservations: Reservations;
   readonly reconciler: Reconciler;
   readonly journal: Journal;
   readonly options: EngineOptions;
@@ -51,9 +53,15 @@ export class Engine implements AsyncDisposable {
     this.#addresses = new Addresses(store, keys, {
       host: host.name,
       log,
-      borne: (network, address) => this.#borne(network, address),
+      bearer: (network, address) => this.#bearer(network, address),
       presence: (network, delta) => this.endpoints.presence(network, delta),
       committed: (writes, revision) => this.mirror.applyCommit(writes, revision),
+    });
+    this.reservations = new Reservations({
+      addresses: this.#addresses,
+      mirror: this.mirror,
+      journal: this.journal,
+      host: host.name,
     });
     this.endpoints = new Endpoints({
       store,
@@ -82,6 +90,8 @@ export class Engine implements AsyncDisposable {
       if (event.kind === 'binding-gone' && event.hostname === this.options.host.name) {
         this.#sweep(event.networkId);
       }
+      const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
+      if (gone) this.#addresses.forget(event.networkId);
     });
     this.#tasks.push(
       follow(this.options.store, {
@@ -138,10 +148,12 @@ export class Engine implements AsyncDisposable {
   }
 
   /** The bit of a gateway or an endpoint may be cleared by agents of the original, which misplace it above a /24. */
-  #borne(id: NetworkId, address: IpAddress): boolean {
+  #bearer(id: NetworkId, address: IpAddress): string | undefined {
+    const { keys } = this.options;
     const network = this.mirror.network(id);
-    const isGateway = network !== undefined && addressOf(network.record.gateway) === address;
-    return isGateway || this.mirror.bearerOf(id, address) !== undefined;
+    if (network && addressOf(network.record.gateway) === address) return keys.network(id);
+    const endpoint = this.mirror.bearerOf(id, address);
+    return endpoint && keys.networkEndpoint(id, endpoint.endpointId);
   }
 
   /** Registers who carries out unbinds that the journal kept. */
@@ -179,7 +191,7 @@ export class Engine implements AsyncDisposable {
   /** What is still out of etcd's reach comes back as a new entry of the journal. */
   async #carryOut(what: Teardown): Promise<void> {
     if (what.kind === 'endpoint') await this.endpoints.remove(what.endpoint_id);
-    else if (what.kind === 'address') await this.endpoints.release(what.network_id, what.address);
+    else if (what.kind === 'address') await this.reservations.release(what.network_id, what.address);
     else for (const unbind of this.#unbind) await unbind(what.docker_network_id);
   }
 

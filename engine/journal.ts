@@ -5,6 +5,7 @@
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { scalar } from '../model/records.js';
 import { parseEndpointId, parseIpAddress, parseNetworkId } from '../model/scalars.js';
@@ -24,26 +25,28 @@ const Line = z.union([z.object({ add: z.string(), what: Teardown }), z.object({ 
 
 export class Journal implements Disposable {
   readonly #file: number;
+  readonly #log: Logger;
   readonly #open = new Map<string, Teardown>();
   #next = 0;
 
   /** @param path is made when absent. @throws a file system error that names the path. */
   constructor(path: string, log: Logger) {
+    this.#log = log;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#file = openSync(path, 'a+', 0o600);
     for (const line of readFileSync(path, 'utf8').split('\n')) {
-      if (line !== '') this.#recall(line, log);
+      if (line !== '') this.#recall(line);
     }
   }
 
-  #recall(line: string, log: Logger): void {
+  #recall(line: string): void {
     try {
       const entry = Line.parse(JSON.parse(line));
       if ('add' in entry) this.#open.set(entry.add, entry.what);
       else this.#open.delete(entry.done);
     } catch {
       // The last line of a machine that lost its power: what it announced was never answered.
-      log.warn('journal line ignored', { line: line.slice(0, 200) });
+      this.#log.warn('journal line ignored', { line: line.slice(0, 200) });
     }
   }
 
@@ -52,6 +55,18 @@ export class Journal implements Disposable {
     const id = `${Date.now()}-${process.pid}-${this.#next++}`;
     this.#write({ add: id, what });
     this.#open.set(id, what);
+  }
+
+  /** Carries a teardown out, or keeps it when etcd does not answer. What is gone already is done. */
+  async orKeep(what: Teardown, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof NotFoundError) return;
+      if (!(error instanceof UnavailableError)) throw error;
+      this.add(what);
+      this.#log.warn('teardown kept for when etcd is back', { kind: what.kind, err: describeError(error) });
+    }
   }
 
   entries(): readonly (readonly [string, Teardown])[] {

@@ -3,7 +3,6 @@
  * address, MAC and host, and the full records of this host. Fed by the follower and by our own commits, whichever
  * is first; each entry carries the revision that wrote it, so the second one changes nothing.
  */
-
 import { VniMap } from '../ipam/vni.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
@@ -15,18 +14,14 @@ import {
   NetworkRecord,
   type Peer,
 } from '../model/records.js';
-import {
-  addressOf,
-  type EndpointId,
-  type HostName,
-  type IpAddress,
-  type NetworkId,
-} from '../model/scalars.js';
+import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import type { Change } from '../store/follow.js';
 import type { FollowedKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
+import { emptyEntry, type NetworkEntry, peerOf, samePeer } from './mirror-entry.js';
+import { Revisions } from './revisions.js';
 
 /** What a change of the truth may mean for the kernel. */
 export type MirrorEvent =
@@ -43,16 +38,6 @@ export type MirrorEvent =
     }
   | { readonly kind: 'binding-gone'; readonly networkId: NetworkId; readonly hostname: HostName };
 
-interface NetworkEntry {
-  record: NetworkRecord | undefined;
-  createRevision: number;
-  attributes: NetworkAttributes | undefined;
-  readonly peers: Map<EndpointId, Peer>;
-  readonly local: Map<EndpointId, EndpointRecord>;
-  readonly addresses: Map<IpAddress, EndpointId>;
-  readonly bindings: Map<string, BindingRecord>;
-}
-
 export class Mirror {
   readonly #keys: Keys;
   readonly #host: HostName;
@@ -61,13 +46,9 @@ export class Mirror {
   readonly #names = new Map<string, Set<NetworkId>>();
   readonly #local = new Map<EndpointId, EndpointRecord>();
   readonly #bindings = new Map<string, BindingRecord>();
-  /** Key → the revision that it was written or deleted at; deletions leave when the follower has passed them. */
-  #revisions = new Map<string, number>();
-  readonly #deleted = new Map<string, number>();
+  readonly #revisions = new Revisions();
   readonly #listeners = new Set<(event: MirrorEvent) => void>();
-  readonly #waiting = new Set<{ revision: number; resolve: () => void }>();
   readonly vnis = new VniMap();
-  #followed = 0;
 
   constructor(keys: Keys, host: HostName, log: Logger) {
     this.#keys = keys;
@@ -77,7 +58,7 @@ export class Mirror {
 
   /** Revision up to which the follower has delivered everything; 0 before the first snapshot. */
   get revision(): number {
-    return this.#followed;
+    return this.#revisions.followed;
   }
 
   onEvent(listener: (event: MirrorEvent) => void): void {
@@ -86,8 +67,7 @@ export class Mirror {
 
   /** Resolves when the follower has delivered everything up to `revision`. */
   reached(revision: number): Promise<void> {
-    if (this.#followed >= revision) return Promise.resolve();
-    return new Promise(resolve => this.#waiting.add({ revision, resolve }));
+    return this.#revisions.reached(revision);
   }
 
   network(id: NetworkId): Network | undefined {
@@ -147,11 +127,9 @@ export class Mirror {
   /** Replaces everything by what there is at `revision`, event by event where it differs. */
   applySnapshot(entries: readonly KeyValue[], revision: number): void {
     const present = new Set(entries.map(({ key }) => key));
-    for (const [key, known] of [...this.#revisions]) {
-      if (!present.has(key) && known <= revision) this.#delete(key, revision);
-    }
+    for (const key of this.#revisions.missingIn(present, revision)) this.#delete(key, revision);
     for (const entry of entries) this.#put(entry);
-    this.#advance(revision);
+    this.#revisions.advance(revision);
   }
 
   applyChanges(changes: readonly Change[], revision: number): void {
@@ -159,7 +137,7 @@ export class Mirror {
       if (change.kind === 'put') this.#put(change.entry);
       else this.#delete(change.key, change.revision);
     }
-    this.#advance(revision);
+    this.#revisions.advance(revision);
   }
 
   /** Applies a commit of our own, before the follower brings it. */
@@ -175,23 +153,10 @@ export class Mirror {
     }
   }
 
-  #advance(revision: number): void {
-    this.#followed = Math.max(this.#followed, revision);
-    for (const [key, at] of this.#deleted) if (at <= revision) this.#deleted.delete(key);
-    for (const waiter of this.#waiting) {
-      if (waiter.revision > this.#followed) continue;
-      this.#waiting.delete(waiter);
-      waiter.resolve();
-    }
-  }
-
   #put(entry: KeyValue): void {
     const { key, modRevision } = entry;
-    const known = Math.max(this.#revisions.get(key) ?? 0, this.#deleted.get(key) ?? 0);
-    if (known >= modRevision) return;
     const parsed = this.#keys.parseFollowed(key);
-    if (!parsed) return;
-    this.#revisions.set(key, modRevision);
+    if (!parsed || !this.#revisions.put(key, modRevision)) return;
     try {
       this.#store(parsed, entry);
     } catch (error) {
@@ -202,9 +167,7 @@ export class Mirror {
   }
 
   #delete(key: string, revision: number): void {
-    if ((this.#revisions.get(key) ?? 0) > revision) return;
-    if (revision > this.#followed) this.#deleted.set(key, revision);
-    if (!this.#revisions.delete(key)) return;
+    if (!this.#revisions.delete(key, revision)) return;
     const parsed = this.#keys.parseFollowed(key);
     if (parsed) this.#forget(parsed);
   }
@@ -245,15 +208,7 @@ export class Mirror {
   #entryOf(id: NetworkId): NetworkEntry {
     let entry = this.#networks.get(id);
     if (!entry) {
-      entry = {
-        record: undefined,
-        createRevision: 0,
-        attributes: undefined,
-        peers: new Map(),
-        local: new Map(),
-        addresses: new Map(),
-        bindings: new Map(),
-      };
+      entry = emptyEntry();
       this.#networks.set(id, entry);
     }
     return entry;
@@ -280,7 +235,7 @@ export class Mirror {
   #setEndpoint(networkId: NetworkId, id: EndpointId, record: EndpointRecord | undefined): void {
     const entry = this.#entryOf(networkId);
     const before = entry.peers.get(id);
-    const after = record && this.#peerOf(record);
+    const after = record && peerOf(record);
     if (before && entry.addresses.get(before.address) === id) entry.addresses.delete(before.address);
     if (after) {
       entry.peers.set(id, after);
@@ -296,16 +251,6 @@ export class Mirror {
     if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
   }
 
-  #peerOf(record: EndpointRecord): Peer {
-    return {
-      endpointId: record.id,
-      address: addressOf(record.target_veth_ip),
-      mac: record.target_veth_mac,
-      hostname: record.hostname,
-      vtep: record.host_ip,
-    };
-  }
-
   #forgetBinding(networkId: NetworkId, dockerNetwork: string): void {
     const { bindings } = this.#entryOf(networkId);
     const gone = bindings.get(dockerNetwork);
@@ -318,8 +263,5 @@ export class Mirror {
     for (const listener of this.#listeners) listener(event);
   }
 }
-
-const samePeer = (a: Peer | undefined, b: Peer | undefined) =>
-  a?.address === b?.address && a?.mac === b?.mac && a?.vtep === b?.vtep && a?.hostname === b?.hostname;
 
 const NOTHING: ReadonlyMap<EndpointId, Peer> = new Map();

@@ -1,62 +1,32 @@
 /** The networks of the cluster: made once, found by id or name from any host, gone when nobody needs them. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from '../ipam/pool.js';
-import { macFor, parseGateway, parseRange, type Range } from '../ipam/range.js';
-import { ConflictError, NotFoundError, UnavailableError } from '../model/errors.js';
-import type { Logger } from '../model/log.js';
-import {
-  type BindingRecord,
-  mtuOf,
-  type Network,
-  type NetworkAttributes,
-  type NetworkRecord,
-} from '../model/records.js';
+import { parseGateway, parseRange } from '../ipam/range.js';
+import { ConflictError, NotFoundError } from '../model/errors.js';
+import { BindingRecord, EndpointRecord, mtuOf, type Network, NetworkRecord } from '../model/records.js';
 import {
   type Cidr,
   type InterfaceAddress,
   isNetworkId,
   type NetworkId,
   newNetworkId,
-  type Vni,
 } from '../model/scalars.js';
-import type { StoreClient } from '../store/client.js';
-import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
-import { type HeldLock, withLegacyLock } from '../store/legacy-lock.js';
-import { type Condition, readKey, transact, type Write } from '../store/transaction.js';
-import { type HostSettings, netnsOf } from './host.js';
-import type { Mirror } from './mirror.js';
-
-// Chosen by us.
-const FOLLOWER_WITHIN_MS = 3_000;
-const LOCK_WITHIN_MS = 6_000;
-const VNI_ATTEMPTS = 64;
+import type { KeyValue } from '../store/client.js';
+import { parseRecord } from '../store/table.js';
+import { type Condition, readKey, readPrefix, transact, type Write } from '../store/transaction.js';
+import {
+  followedTo,
+  NameTaken,
+  NetworkCreation,
+  type NetworksDependencies,
+  type NewNetwork,
+  yieldVniToOlder,
+} from './network-creation.js';
 
 /** 10.0.0.0/24: ranges may overlap, since networks are isolated. */
 export const DEFAULT_RANGE = '10.0.0.0/24' as Cidr;
 
-export interface NewNetwork {
-  readonly id?: NetworkId | undefined;
-  readonly name?: string | undefined;
-  readonly range?: Cidr | undefined;
-  readonly gateway?: InterfaceAddress | undefined;
-  readonly mtu: number;
-  readonly origin: NetworkAttributes['origin'];
-  /** Whether the name must be new in the cluster. */
-  readonly uniqueName?: boolean;
-  /** Written in the same transaction. */
-  readonly also?: (network: NetworkRecord) => readonly Write[];
-}
-
-export interface NetworksDependencies {
-  readonly store: StoreClient;
-  readonly keys: Keys;
-  readonly mirror: Mirror;
-  readonly host: HostSettings;
-  readonly log: Logger;
-}
-
-/** Thrown inside when another agent was first; the caller looks again. */
-class NameTaken extends ConflictError {}
+/** What a network without a name is called, as by every agent. */
+export const defaultName = (id: NetworkId) => `net-sc-${id}`;
 
 export class Networks {
   readonly #deps: NetworksDependencies;
@@ -86,7 +56,8 @@ export class Networks {
     if (known) return known;
     const entry = await readKey(store, keys.network(id));
     if (!entry) return undefined;
-    await this.#followerAt(entry.modRevision);
+    parseRecord(NetworkRecord, entry);
+    await followedTo(mirror, entry.modRevision);
     return mirror.network(id);
   }
 
@@ -97,7 +68,7 @@ export class Networks {
     if (found.length === 0) {
       const claim = await readKey(store, keys.name(name));
       if (!claim) return undefined;
-      await this.#followerAt(claim.modRevision);
+      await followedTo(mirror, claim.modRevision);
       found = mirror.networksNamed(name);
     }
     if (found.length > 1) {
@@ -128,10 +99,11 @@ export class Networks {
     const range = parseRange(wish.range ?? DEFAULT_RANGE);
     const gateway = parseGateway(range, wish.gateway);
     const id = wish.id ?? newNetworkId();
-    const revision = await this.#claim(id, range, gateway, wish);
-    await this.#followerAt(revision);
-    await this.#yieldToOlder(id);
-    const network = this.#deps.mirror.network(id);
+    const creation = new NetworkCreation(this.#deps, range, { ...wish, id, gateway, range: range.cidr });
+    const { mirror } = this.#deps;
+    await followedTo(mirror, await creation.commit());
+    await yieldVniToOlder(this.#deps, id);
+    const network = mirror.network(id);
     if (!network) throw new ConflictError(`Network ${id} was deleted while it was made`, { network_id: id });
     const { vxlan_vni, name, ip_range } = network.record;
     this.#deps.log.info('network created', { network_id: id, name, vni: vxlan_vni, ip_range });
@@ -158,13 +130,37 @@ export class Networks {
   async remove(id: NetworkId): Promise<void> {
     const network = await this.get(id);
     if (await this.#tryRemove(network)) return;
-    const { mirror } = this.#deps;
-    const hosts = [...new Set([...mirror.peers(id).values()].map(({ hostname }) => hostname))];
-    const what =
-      hosts.length > 0
-        ? `has endpoints on ${hosts.join(', ')}; delete them first`
-        : 'is bound to Docker networks; docker network rm them first';
-    throw new ConflictError(`Network ${id} ${what}`, { network_id: id, hosts });
+    throw await this.#inUse(id);
+  }
+
+  /** Read from etcd: the mirror may not know yet what refused the removal. */
+  async #inUse(id: NetworkId): Promise<ConflictError> {
+    const { store, keys } = this.#deps;
+    const [endpoints, bindings, nodes] = await Promise.all([
+      readPrefix(store, keys.networkEndpoints(id)),
+      readPrefix(store, keys.bindings(id)),
+      readPrefix(store, keys.networkNodes(id)),
+    ]);
+    const hostsOf = (entries: readonly KeyValue[], schema: typeof EndpointRecord | typeof BindingRecord) => [
+      ...new Set(entries.map(entry => parseRecord(schema, entry).hostname as string)),
+    ];
+    const because = (hosts: readonly string[], text: string) =>
+      new ConflictError(`Network ${id} ${text}`, { network_id: id, hosts });
+    if (endpoints.length > 0) {
+      const hosts = hostsOf(endpoints, EndpointRecord);
+      return because(hosts, `has endpoints on ${hosts.join(', ')}; delete them first`);
+    }
+    if (bindings.length > 0) {
+      const hosts = hostsOf(bindings, BindingRecord);
+      return because(
+        hosts,
+        `is bound to Docker networks of ${hosts.join(', ')}; docker network rm them first`,
+      );
+    }
+    const hosts = nodes.map(({ key }) => key.slice(keys.networkNodes(id).length));
+    if (hosts.length === 0) return because([], 'was in use until now; try again');
+    const prefix = keys.networkNodes(id);
+    return because(hosts, `is set up on ${hosts.join(', ')}; delete ${prefix}… if those hosts are gone`);
   }
 
   /** Deletes a network that Docker made, if its last binding and endpoint are gone. */
@@ -189,6 +185,7 @@ export class Networks {
       { exists: pendingBinding },
       { empty: keys.networkEndpoints(id) },
       { empty: keys.addressOwners(id) },
+      { empty: keys.addressSpares(id) },
     ];
     const writes: Write[] = [];
     if (change.mtu !== undefined) {
@@ -235,132 +232,4 @@ export class Networks {
     log.info('network removed', { network_id: id, name, vni: vxlan_vni });
     return true;
   }
-
-  /** One transaction that claims everything; tried again with another VNI when somebody was first. */
-  async #claim(id: NetworkId, range: Range, gateway: InterfaceAddress, wish: NewNetwork): Promise<number> {
-    const { store, keys, mirror } = this.#deps;
-    const refused = new Set<number>();
-    for (let attempt = 0; attempt < VNI_ATTEMPTS; attempt++) {
-      const skip = Math.floor(Math.random() * Math.min(attempt * 2, 16));
-      const vni = mirror.vnis.free(this.#deps.host.maxVni, refused, skip);
-      const record = this.#record(id, vni, range, gateway, wish);
-      const { writes, conditions } = this.#creation(record, range, gateway, wish);
-      const otherwiseRead = [
-        { key: keys.network(id) },
-        { key: keys.name(record.name) },
-        { key: keys.vni(vni) },
-        { prefix: VNI_LOCK_RANGE },
-      ];
-      const unlocked: Condition[] = [...conditions, { empty: VNI_LOCK_RANGE }];
-      let result = await transact(store, { conditions: unlocked, writes, otherwiseRead });
-      if (!result.committed && (result.found[3]?.length ?? 0) > 0) {
-        result = await this.#lockedTransact(conditions, writes, otherwiseRead);
-      }
-      if (result.committed) return this.#committed(writes, result.revision);
-      const [[taken] = [], [named] = [], [claimed] = []] = result.found;
-      // Our own first try, whose answer was lost, made exactly this record.
-      if (taken?.value === JSON.stringify(record)) return this.#committed(writes, taken.modRevision);
-      if (taken)
-        throw new ConflictError(`Network ${id} exists already; use it, or choose another id`, {
-          network_id: id,
-        });
-      if (named && wish.uniqueName) throw new NameTaken(`A network is named ${record.name} already`);
-      if (claimed) refused.add(vni);
-      await sleep(Math.random() * 5);
-    }
-    throw new UnavailableError('No VNI could be claimed against so many others at once; try again');
-  }
-
-  #committed(writes: readonly Write[], revision: number): number {
-    this.#deps.mirror.applyCommit(writes, revision);
-    return revision;
-  }
-
-  #lockedTransact(
-    conditions: readonly Condition[],
-    writes: readonly Write[],
-    otherwiseRead: readonly ({ key: string } | { prefix: string })[],
-  ) {
-    const { store } = this.#deps;
-    const locked = (lock: HeldLock) =>
-      transact(store, {
-        conditions: [...conditions, { unchanged: lock.key, revision: lock.revision }],
-        writes: [...writes, { delete: lock.key }],
-        otherwiseRead,
-      });
-    return withLegacyLock(store, VNI_LOCK_RANGE, AbortSignal.timeout(LOCK_WITHIN_MS), locked);
-  }
-
-  #record(id: NetworkId, vni: Vni, range: Range, gateway: InterfaceAddress, wish: NewNetwork): NetworkRecord {
-    return {
-      id,
-      created_at: new Date().toISOString(),
-      name: wish.name ?? `net-sc-${id}`,
-      type: 'overlay',
-      ns_handle_path: netnsOf(this.#deps.host, id),
-      vxlan_vni: vni,
-      ip_range: range.cidr,
-      gateway,
-    };
-  }
-
-  #creation(record: NetworkRecord, range: Range, gateway: InterfaceAddress, wish: NewNetwork) {
-    const { keys } = this.#deps;
-    const { id, name, vxlan_vni } = record;
-    const attributes: NetworkAttributes = { mtu: wish.mtu, origin: wish.origin };
-    const writes: Write[] = [
-      { put: keys.network(id), value: record },
-      { put: keys.attributes(id), value: attributes },
-      { put: keys.pool(id), value: Pool.fresh(id, range, gateway).toRecord() },
-      { put: keys.vni(vxlan_vni), value: { network_id: id } },
-      ...(wish.also?.(record) ?? []),
-    ];
-    const conditions: Condition[] = [{ absent: keys.network(id) }, { absent: keys.vni(vxlan_vni) }];
-    // A name of an older network may be used again through the API; only the first holds the claim.
-    if (wish.uniqueName || (wish.name !== undefined && this.#deps.mirror.networksNamed(name).length === 0)) {
-      writes.push({ put: keys.name(name), value: { network_id: id } });
-      conditions.push({ absent: keys.name(name) });
-    }
-    return { writes, conditions };
-  }
-
-  /** An agent of the original may have given the VNI to an older network at the same moment. */
-  async #yieldToOlder(id: NetworkId): Promise<void> {
-    const { store, keys, mirror, host, log } = this.#deps;
-    for (;;) {
-      const network = mirror.network(id);
-      if (!network) return;
-      const { record } = network;
-      const ours = mirror.createRevisionOf(id);
-      const older = [...mirror.vnis.bearersOf(record.vxlan_vni)].filter(
-        other => other !== id && mirror.createRevisionOf(other) < ours,
-      );
-      if (older.length === 0) return;
-      log.warn('VNI given twice, choosing another', { network_id: id, vni: record.vxlan_vni, older });
-      const vni = mirror.vnis.free(host.maxVni, new Set());
-      const writes: Write[] = [
-        { put: keys.network(id), value: { ...record, vxlan_vni: vni } },
-        { put: keys.vni(vni), value: { network_id: id } },
-      ];
-      const conditions: Condition[] = [{ exists: keys.network(id) }, { absent: keys.vni(vni) }];
-      const result = await transact(store, { conditions, writes });
-      if (!result.committed) continue;
-      mirror.applyCommit(writes, result.revision);
-      await this.#followerAt(result.revision);
-    }
-  }
-
-  /** @throws UnavailableError when the follower is cut off from etcd. */
-  async #followerAt(revision: number): Promise<void> {
-    const late = AbortSignal.timeout(FOLLOWER_WITHIN_MS);
-    const timeout = new Promise<never>((_, reject) => {
-      late.addEventListener('abort', () =>
-        reject(new UnavailableError('etcd answers requests but its watch is behind; try again')),
-      );
-    });
-    await Promise.race([this.#deps.mirror.reached(revision), timeout]);
-  }
 }
-
-export type { BindingRecord };
-export { macFor };

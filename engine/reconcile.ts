@@ -6,16 +6,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConflictError, describeError, KernelError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
-import { mtuOf, type Network, type Peer } from '../model/records.js';
+import { LEGACY_MTU, mtuOf, type Network, type Peer } from '../model/records.js';
 import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
-import type { WantedPort } from '../overlay/types.js';
+import type { PortChange, WantedNetwork, WantedPort } from '../overlay/types.js';
 import { type HostSettings, netnsOf, VXLAN_OVERHEAD } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
-import { portOf, remotePeersOf, wantedNetwork } from './wanted.js';
+import { PortBook } from './port-book.js';
+import { remotePeersOf, wantedNetwork } from './wanted.js';
 
 // Chosen by us.
 const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
@@ -29,6 +30,13 @@ export interface ReconcilerDependencies {
   readonly log: Logger;
 }
 
+/** Ports of a network that wait for their turn with the kernel. */
+interface PortWork {
+  readonly plugs: Waiting<IfName, { readonly network: Network; readonly port: WantedPort }>[];
+  readonly unplugs: Waiting<void, { readonly port: WantedPort }>[];
+}
+type Waiting<Result, Item> = Item & { resolve(result: Result): void; reject(error: unknown): void };
+
 /** Remote endpoints of a network that changed since the kernel was told. */
 type PeerChanges = Map<EndpointId | string, { before: Peer | undefined; after: Peer | undefined }>;
 
@@ -36,12 +44,10 @@ export class Reconciler implements AsyncDisposable {
   readonly #deps: ReconcilerDependencies;
   readonly #log: Logger;
   readonly #mutex = new KeyedMutex<NetworkId>();
-  /** Networks whose overlay namespace this agent has set up or seen. */
+  /** Networks whose overlay namespace this agent is setting up, has set up or has seen. */
   readonly #present = new Set<NetworkId>();
-  /** Ports being joined: wanted before their record says so. */
-  readonly #joining = new Map<NetworkId, Map<EndpointId, WantedPort>>();
-  /** Endpoints being torn down: not wanted any more, whatever their record says. */
-  readonly #leaving = new Set<EndpointId>();
+  readonly ports: PortBook;
+  readonly #work = new Map<NetworkId, PortWork>();
   readonly #peerChanges = new Map<NetworkId, PeerChanges>();
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
   readonly #stop = new AbortController();
@@ -50,6 +56,7 @@ export class Reconciler implements AsyncDisposable {
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
+    this.ports = new PortBook(deps.mirror, deps.journal);
     this.#log = rateLimited(deps.log);
     deps.mirror.onEvent(event => this.#onEvent(event));
   }
@@ -82,53 +89,93 @@ export class Reconciler implements AsyncDisposable {
   /** Makes the endpoint's veth pair, and the network around it when it is the first. */
   join(network: Network, port: WantedPort): Promise<IfName> {
     const { id } = network.record;
-    const joining = this.#joining.get(id) ?? new Map<EndpointId, WantedPort>();
-    this.#joining.set(id, joining.set(port.endpointId, port));
-    this.#leaving.delete(port.endpointId);
-    return this.#mutex.run(id, () => this.#join(network, port));
-  }
-
-  /** The port's record says now what `join` was told, or the join was given up. */
-  joined(id: NetworkId, endpoint: EndpointId): void {
-    const joining = this.#joining.get(id);
-    joining?.delete(endpoint);
-    if (joining?.size === 0) this.#joining.delete(id);
-  }
-
-  /** From here on no reconcile wants the endpoint. */
-  leave(endpoint: EndpointId): void {
-    this.#leaving.add(endpoint);
+    this.ports.join(id, port);
+    return new Promise((resolve, reject) => this.#workOf(id).plugs.push({ network, port, resolve, reject }));
   }
 
   /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
-  async unplug(id: NetworkId, port: WantedPort): Promise<void> {
-    this.leave(port.endpointId);
-    this.joined(id, port.endpointId);
-    const netns = netnsOf(this.#deps.host, id);
-    await this.#mutex.run(id, () => this.#deps.kernel.unplug(netns, port));
-    this.#later(id, LINGER_MS);
+  unplug(id: NetworkId, port: WantedPort): Promise<void> {
+    this.ports.leave(port.endpointId, port.overlayVeth);
+    this.ports.joined(id, port.endpointId);
+    return new Promise((resolve, reject) => this.#workOf(id).unplugs.push({ port, resolve, reject }));
   }
 
-  /** The endpoint's record is gone. */
-  left(endpoint: EndpointId): void {
-    this.#leaving.delete(endpoint);
-  }
-
-  #ports(id: NetworkId): WantedPort[] {
-    const { mirror, journal } = this.#deps;
-    const ports = new Map<EndpointId, WantedPort>();
-    for (const record of mirror.localEndpoints(id)) {
-      if (record.active && !journal.removesEndpoint(record.id)) ports.set(record.id, portOf(record));
+  /** Callers who arrive while the network is busy share one batch of the kernel. */
+  #workOf(id: NetworkId): PortWork {
+    let work = this.#work.get(id);
+    if (!work) {
+      work = { plugs: [], unplugs: [] };
+      this.#work.set(id, work);
+      void this.#mutex.run(id, () => this.#changePorts(id));
     }
-    for (const [endpoint, port] of this.#joining.get(id) ?? []) ports.set(endpoint, port);
-    for (const endpoint of this.#leaving) ports.delete(endpoint);
-    return [...ports.values()];
+    return work;
+  }
+
+  async #changePorts(id: NetworkId): Promise<void> {
+    const work = this.#work.get(id);
+    this.#work.delete(id);
+    if (!work) return;
+    const { unplugs } = work;
+    const plugs = await this.#prepared(id, work.plugs);
+    const change = { plug: plugs.map(({ port }) => port), unplug: unplugs.map(({ port }) => port) };
+    const overlay = {
+      netns: netnsOf(this.#deps.host, id),
+      mtu: plugs[0] ? mtuOf(plugs[0].network) : LEGACY_MTU,
+    };
+    try {
+      const plugged = await this.#changeTwice(id, overlay, change);
+      plugs.forEach(({ resolve, reject }, i) => {
+        const result = plugged[i];
+        if (result && 'ifName' in result) resolve(result.ifName);
+        else reject(result?.error ?? new KernelError('The kernel worker gave no answer'));
+      });
+      for (const { resolve } of unplugs) resolve();
+    } catch (error) {
+      for (const { reject } of [...plugs, ...unplugs]) reject(error);
+    }
+    if (unplugs.length > 0 && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
+  }
+
+  /** Those whose network is there now; the others are refused. */
+  async #prepared(id: NetworkId, plugs: PortWork['plugs']): Promise<PortWork['plugs']> {
+    const [first] = plugs;
+    if (!first || this.#present.has(id)) return plugs;
+    try {
+      await this.#checkMtu(first.network);
+      await this.#reconcile(id);
+      return plugs;
+    } catch (error) {
+      for (const { reject } of plugs) reject(error);
+      return [];
+    }
+  }
+
+  async #changeTwice(id: NetworkId, overlay: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange) {
+    const { kernel } = this.#deps;
+    try {
+      return await kernel.changePorts(overlay, change);
+    } catch (error) {
+      if (!(error instanceof KernelError) || change.plug.length === 0) throw error;
+      // Somebody damaged the network under us: repair it, then once more.
+      await this.#reconcile(id);
+      return kernel.changePorts(overlay, change);
+    }
+  }
+
+  #wanted(network: Network): WantedNetwork | undefined {
+    const { id } = network.record;
+    const { mirror, host } = this.#deps;
+    return wantedNetwork(host, network, {
+      ports: this.ports.wanted(id),
+      leaving: this.ports.leavingInterfaces(),
+      peers: mirror.peers(id).values(),
+    });
   }
 
   async #reconcile(id: NetworkId): Promise<void> {
     const { kernel, mirror, host, log } = this.#deps;
     const network = mirror.network(id);
-    const wanted = network && wantedNetwork(host, network, this.#ports(id), mirror.peers(id).values());
+    const wanted = network && this.#wanted(network);
     if (!wanted) {
       if (!this.#present.has(id)) return;
       await kernel.removeNetwork(netnsOf(host, id));
@@ -139,8 +186,12 @@ export class Reconciler implements AsyncDisposable {
     }
     // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
     this.#peerChanges.delete(id);
-    const report = await kernel.reconcile(wanted);
+    const isNew = !this.#present.has(id);
     this.#present.add(id);
+    const report = await kernel.reconcile(wanted).catch(error => {
+      if (isNew) this.#present.delete(id);
+      throw error;
+    });
     if (report.created)
       log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
     if (report.repairs.length > 0) {
@@ -152,31 +203,15 @@ export class Reconciler implements AsyncDisposable {
       });
     }
     for (const endpoint of report.missingPorts) {
-      if (!this.#joining.get(id)?.has(endpoint)) {
+      if (!this.ports.isJoining(id, endpoint)) {
         this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpoint });
       }
     }
   }
 
-  async #join(network: Network, port: WantedPort): Promise<IfName> {
-    const { id } = network.record;
-    const mtu = mtuOf(network);
-    await this.#checkMtu(network, mtu);
-    if (!this.#present.has(id)) await this.#reconcile(id);
-    const overlay = { netns: netnsOf(this.#deps.host, id), mtu };
-    try {
-      return (await this.#deps.kernel.plug(overlay, port)).ifName;
-    } catch (error) {
-      if (!(error instanceof KernelError)) throw error;
-      // Somebody damaged the network under us: repair it, then once more.
-      await this.#reconcile(id);
-      return (await this.#deps.kernel.plug(overlay, port)).ifName;
-    }
-  }
-
-  async #checkMtu(network: Network, mtu: number): Promise<void> {
-    if (this.#present.has(network.record.id)) return;
+  async #checkMtu(network: Network): Promise<void> {
     const { kernel, host } = this.#deps;
+    const mtu = mtuOf(network);
     const underlay = await kernel.underlay(host.vtep);
     if (mtu <= underlay.mtu - VXLAN_OVERHEAD) return;
     const { id } = network.record;
@@ -191,7 +226,7 @@ export class Reconciler implements AsyncDisposable {
     const { networkId: id } = event;
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
     if (event.kind === 'network') this.#later(id, 0);
-    if (event.kind === 'local' && this.#ports(id).length === 0) this.#later(id, LINGER_MS);
+    if (event.kind === 'local' && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
     if (event.kind !== 'peer') return;
     let changes = this.#peerChanges.get(id);
     if (!changes) {

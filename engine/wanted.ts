@@ -30,9 +30,9 @@ export const remotePeersOf = (peers: Iterable<Peer>, host: HostName): RemotePeer
 export function wantedNetwork(
   host: HostSettings,
   network: Network,
-  ports: readonly WantedPort[],
-  peers: Iterable<Peer>,
+  parts: Pick<WantedNetwork, 'ports' | 'leaving'> & { readonly peers: Iterable<Peer> },
 ): WantedNetwork | undefined {
+  const { ports, leaving, peers } = parts;
   if (ports.length === 0) return undefined;
   const { record } = network;
   return {
@@ -45,6 +45,7 @@ export function wantedNetwork(
     mtu: mtuOf(network),
     gateway: record.gateway,
     ports,
+    leaving,
     peers: packPeers(remotePeersOf(peers, host.name)),
   };
 }

@@ -1,5 +1,5 @@
-/** The three things that can happen to an address, as values; `addresses.ts` carries them out in groups. */
-import { ConflictError, type SandError } from '../model/errors.js';
+/** The three things that can happen to an address, as values; `pool-queue.ts` carries them out in groups. */
+import { ConflictError, NotFoundError, type SandError } from '../model/errors.js';
 import type { AddressOwner } from '../model/records.js';
 import type { IpAddress, NetworkId } from '../model/scalars.js';
 import type { Write } from '../store/transaction.js';
@@ -45,3 +45,15 @@ export function addressTaken(address: IpAddress, networkId: NetworkId, owner?: A
     ...(owner ? { holder: owner.hostname, owner: owner.kind } : {}),
   });
 }
+
+/** The network's record is gone. */
+export const networkGone = (networkId: NetworkId) =>
+  new NotFoundError(`Network ${networkId} does not exist; see sand-agent-cli network-list`, {
+    network_id: networkId,
+  });
+
+/** A network without its pool: half of a record, which no agent writes. */
+export const poolGone = (networkId: NetworkId, key: string) =>
+  new ConflictError(`Network ${networkId} has no pool at ${key}; restore the key or delete the network`, {
+    network_id: networkId,
+  });

@@ -1,65 +1,19 @@
 /**
  * Decides a group of address changes against what is known of the pool: one transaction, or what has to be read
- * first. Pure: `addresses.ts` sends it.
+ * first. Pure: `pool-writer.ts` sends it.
  */
-import {
-  ConflictError,
-  ExhaustedError,
-  InvalidError,
-  NotFoundError,
-  type SandError,
-} from '../model/errors.js';
+import { ExhaustedError, InvalidError, type SandError } from '../model/errors.js';
 import type { AddressOwner } from '../model/records.js';
-import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
-import type { Keys } from '../store/keys.js';
-import type { Condition, Write } from '../store/transaction.js';
+import type { HostName, IpAddress } from '../model/scalars.js';
+import { type Condition, keyOf, type Write } from '../store/transaction.js';
 import { type AddressChange, addressTaken, type NewOwner } from './changes.js';
+import type { Asked, GroupContext, Plan, PoolView } from './plan.js';
 import type { Pool } from './pool.js';
 import { contains, numberOf } from './range.js';
 
-export interface Spare {
-  readonly addresses: readonly IpAddress[];
-  /** 0: the key does not exist. */
-  readonly revision: number;
-}
-export interface KnownOwner {
-  readonly owner: AddressOwner | undefined;
-  /** 0: the key does not exist. */
-  readonly revision: number;
-}
-
-/** What this agent believes of one pool since its last transaction there. */
-export interface PoolView {
-  readonly pool: Pool;
-  readonly poolRevision: number;
-  readonly spares: ReadonlyMap<HostName, Spare>;
-  readonly owners: ReadonlyMap<IpAddress, KnownOwner>;
-}
-
-export interface GroupContext {
-  readonly networkId: NetworkId;
-  readonly host: HostName;
-  readonly keys: Keys;
-  /** How many addresses to take ahead of need when the pool is written anyway. */
-  readonly ahead: number;
-  readonly nowMs: number;
-  /** True when an endpoint's record bears the address, whatever its bit says. */
-  borne(address: IpAddress): boolean;
-}
-
-export interface Plan {
-  readonly settled: ReadonlyMap<AddressChange, IpAddress>;
-  readonly refused: ReadonlyMap<AddressChange, SandError>;
-  /** Must wait: they touch an address that an earlier change of the group touches. */
-  readonly deferred: readonly AddressChange[];
-  readonly conditions: readonly Condition[];
-  readonly writes: readonly Write[];
-  /** The view after the commit, but for revisions. */
-  readonly pool: Pool;
-  readonly poolWritten: boolean;
-  readonly spares: ReadonlyMap<HostName, readonly IpAddress[]>;
-  readonly owners: ReadonlyMap<IpAddress, AddressOwner | undefined>;
-}
+// Chosen by us: with the group's own writes they stay under etcd's 128 operations.
+const OTHER_SPARES_MAX = 8; // hosts whose spares one transaction takes over
+const PROOFS_MAX = 32; // addresses that one transaction proves to be in use
 
 /** Owner keys that must be read before the group can be decided. */
 export const unknownOwners = (view: PoolView, changes: readonly AddressChange[]): IpAddress[] =>
@@ -77,6 +31,9 @@ class Planner {
   readonly #owners = new Map<IpAddress, AddressOwner | undefined>();
   readonly #settled = new Map<AddressChange, IpAddress>();
   readonly #refused = new Map<AddressChange, SandError>();
+  readonly #deferred: AddressChange[] = [];
+  /** Addresses that are held to be in use without the pool saying so, with what must hold for it. */
+  readonly #proofs = new Map<IpAddress, Condition>();
   readonly #writes: Write[] = [];
   #poolWritten = false;
 
@@ -88,23 +45,23 @@ class Planner {
   }
 
   plan(changes: readonly AddressChange[]): Plan {
-    const deferred: AddressChange[] = [];
     for (const change of changes) {
       const { address } = change.step;
-      if (address !== 'lowest' && this.#owners.has(address)) deferred.push(change);
+      if (address !== 'lowest' && this.#owners.has(address)) this.#deferred.push(change);
       else this.#decide(change);
     }
     if (this.#poolWritten) this.#takeAhead();
     return {
       settled: this.#settled,
       refused: this.#refused,
-      deferred,
+      deferred: this.#deferred,
       conditions: this.#conditions(),
       writes: [...this.#writes, ...this.#bookkeeping()],
       pool: this.#pool,
       poolWritten: this.#poolWritten,
       spares: this.#spares,
       owners: this.#owners,
+      doubts: this.#doubts(),
     };
   }
 
@@ -112,7 +69,8 @@ class Planner {
     const { step } = change;
     if (step.kind === 'take') {
       const got = step.address === 'lowest' ? this.#lowest() : this.#given(step.address);
-      if (typeof got !== 'string') this.#refused.set(change, got);
+      if (got === undefined) this.#deferred.push(change);
+      else if (typeof got !== 'string') this.#refused.set(change, got);
       else this.#settle(change, got, this.#ownerFor(change, step.owner));
       return;
     }
@@ -123,7 +81,7 @@ class Planner {
       else this.#settle(change, step.address, this.#ownerFor(change, step.owner));
       return;
     }
-    if (!objection) this.#giveBack(step.address);
+    if (!objection && !this.#borneByAnother(change, step.address)) this.#giveBack(step.address);
     this.#settle(change, step.address, objection ? found : undefined);
   }
 
@@ -140,20 +98,14 @@ class Planner {
     this.#settled.set(change, address);
   }
 
-  /** From our own spares, else the pool, else another host's spares. */
-  #lowest(): IpAddress | SandError {
-    const [spare, ...rest] = this.#spareOf(this.context.host);
-    if (spare !== undefined) {
-      this.#spares.set(this.context.host, rest);
-      return spare;
-    }
-    const free = this.#lowestInPool();
+  /** From our own spares, else the pool, else another host's spares. Undefined: in the next transaction. */
+  #lowest(): IpAddress | SandError | undefined {
+    const free = this.#lowestSpare(this.context.host) ?? this.#lowestInPool();
     if (free !== undefined) return free;
     for (const host of this.view.spares.keys()) {
-      const [theirs, ...left] = this.#spareOf(host);
-      if (theirs === undefined) continue;
-      this.#spares.set(host, left);
-      return theirs;
+      if (!this.#spares.has(host) && this.#spares.size > OTHER_SPARES_MAX) return undefined;
+      const theirs = this.#lowestSpare(host);
+      if (theirs !== undefined) return theirs;
     }
     const { networkId } = this.context;
     return new ExhaustedError(
@@ -162,19 +114,54 @@ class Planner {
     );
   }
 
+  #lowestSpare(host: HostName): IpAddress | undefined {
+    const [lowest, ...rest] = this.#spareOf(host);
+    if (lowest !== undefined) this.#spares.set(host, rest);
+    return lowest;
+  }
+
   #lowestInPool(): IpAddress | undefined {
     const free = this.#pool.lowestFree(address => {
       if (this.#owners.has(address)) return true;
-      const held = this.view.owners.get(address)?.owner !== undefined || this.context.borne(address);
+      const proof = this.#proofOfUse(address);
+      if (!proof) return false;
       // Somebody cleared the bit of an address in use: it is set again in the same transaction.
-      if (held) this.#pool.take(address);
-      return held;
+      if (this.#proofs.size < PROOFS_MAX) {
+        this.#proofs.set(address, proof);
+        this.#pool.take(address);
+      }
+      return true;
     });
     if (free !== undefined) {
       this.#pool.take(free);
       this.#poolWritten = true;
     }
     return free;
+  }
+
+  /**
+   * What must hold for the address to be in use. The view's owners and the mirror may be older than the pool:
+   * without the condition the bit of an address that was given back meanwhile would be set for ever.
+   */
+  #proofOfUse(address: IpAddress): Condition | undefined {
+    const { keys, networkId } = this.context;
+    const known = this.view.owners.get(address);
+    if (known?.owner) return { unchanged: keys.addressOwner(networkId, address), revision: known.revision };
+    const bearer = this.#bearerOf(address);
+    return bearer === undefined ? undefined : { exists: bearer };
+  }
+
+  #bearerOf(address: IpAddress): string | undefined {
+    const bearer = this.context.bearer(address);
+    return bearer !== undefined && this.view.gone.has(bearer) ? undefined : bearer;
+  }
+
+  /** Agents of the original give an address twice at times: then the bit stays for the other. */
+  #borneByAnother(change: AddressChange, address: IpAddress): boolean {
+    const bearer = this.#bearerOf(address);
+    if (bearer === undefined || change.writes(address).some(write => keyOf(write) === bearer)) return false;
+    this.#proofs.set(address, { exists: bearer });
+    return true;
   }
 
   #given(address: IpAddress): IpAddress | SandError {
@@ -186,7 +173,7 @@ class Planner {
       );
     }
     const owner = this.view.owners.get(address)?.owner;
-    if (owner || this.context.borne(address)) return addressTaken(address, networkId, owner);
+    if (owner || this.#bearerOf(address) !== undefined) return addressTaken(address, networkId, owner);
     for (const holder of [host, ...this.view.spares.keys()]) {
       const spares = this.#spareOf(holder);
       if (!spares.includes(address)) continue;
@@ -236,6 +223,7 @@ class Planner {
     if (this.#poolWritten) {
       conditions.push({ unchanged: keys.pool(networkId), revision: this.view.poolRevision });
     }
+    conditions.push(...this.#proofs.values());
     for (const host of this.#spares.keys()) {
       const revision = this.view.spares.get(host)?.revision ?? 0;
       conditions.push({ unchanged: keys.addressSpare(networkId, host), revision });
@@ -245,6 +233,12 @@ class Planner {
       conditions.push({ unchanged: keys.addressOwner(networkId, address), revision });
     }
     return conditions;
+  }
+
+  #doubts(): Asked {
+    const bearers = [...this.#proofs.values()].flatMap(proof => ('exists' in proof ? [proof.exists] : []));
+    const settled = this.#owners;
+    return { bearers, addresses: [...this.#proofs.keys()].filter(address => !settled.has(address)) };
   }
 
   #bookkeeping(): Write[] {
@@ -263,15 +257,3 @@ class Planner {
 const without = (list: readonly IpAddress[], address: IpAddress) => list.filter(other => other !== address);
 const byNumber = (pool: Pool) => (a: IpAddress, b: IpAddress) =>
   numberOf(pool.range, a) - numberOf(pool.range, b);
-
-/** The network's record is gone. */
-export const networkGone = (networkId: NetworkId) =>
-  new NotFoundError(`Network ${networkId} does not exist; see sand-agent-cli network-list`, {
-    network_id: networkId,
-  });
-
-/** A network without its pool: half of a record, which no agent writes. */
-export const poolGone = (networkId: NetworkId, key: string) =>
-  new ConflictError(`Network ${networkId} has no pool at ${key}; restore the key or delete the network`, {
-    network_id: networkId,
-  });

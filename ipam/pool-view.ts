@@ -1,23 +1,26 @@
 /** Reads of a pool and what surrounds it, from etcd's answer to a view that a group can be decided against. */
 import { z } from 'zod';
+import { ConflictError, InvalidError } from '../model/errors.js';
 import { AddressOwner, PoolRecord } from '../model/records.js';
-import { type HostName, type IpAddress, type NetworkId, parseIpAddress } from '../model/scalars.js';
+import { type HostName, type NetworkId, parseIpAddress } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import { type Keys, poolLockRange } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import type { Read } from '../store/transaction.js';
-import { type KnownOwner, type Plan, type PoolView, poolGone, type Spare } from './group.js';
+import { poolGone } from './changes.js';
+import type { Asked, KnownOwner, Plan, PoolView, Spare } from './plan.js';
 import { Pool } from './pool.js';
 
 const SpareRecord = z.object({ addresses: z.array(z.string()) });
 
 /** What a refused transaction brings back; `parseReads` takes it in the same order. */
-export const readsFor = (keys: Keys, networkId: NetworkId, addresses: readonly IpAddress[]): Read[] => [
+export const readsFor = (keys: Keys, networkId: NetworkId, { addresses, bearers }: Asked): Read[] => [
   { key: keys.network(networkId) },
   { key: keys.pool(networkId) },
   { prefix: poolLockRange(networkId) },
   { prefix: keys.addressSpares(networkId) },
   ...addresses.map(address => ({ key: keys.addressOwner(networkId, address) })),
+  ...bearers.map(key => ({ key })),
 ];
 
 export type ReadPool =
@@ -29,26 +32,39 @@ export type ReadPool =
  * @throws ConflictError: the pool is missing or a record is broken.
  */
 export function parseReads(
-  keys: Keys,
-  networkId: NetworkId,
-  addresses: readonly IpAddress[],
+  { keys, networkId, before }: { keys: Keys; networkId: NetworkId; before: PoolView | undefined },
+  { addresses, bearers }: Asked,
   found: readonly KeyValue[][],
-  before: PoolView | undefined,
 ): ReadPool {
-  const [[network] = [], [pool] = [], lock = [], spares = [], ...owners] = found;
+  const [[network] = [], [pool] = [], lock = [], spares = [], ...rest] = found;
   if (!network) return { state: 'gone' };
   if (!pool) throw poolGone(networkId, keys.pool(networkId));
-  const known = new Map(before?.owners);
+  const owners = new Map(before?.owners);
   addresses.forEach((address, i) => {
-    known.set(address, ownerOf(owners[i]?.[0]));
+    owners.set(address, ownerOf(rest[i]?.[0]));
   });
+  const gone = bearers.filter((_, i) => rest[addresses.length + i]?.length === 0);
   const view: PoolView = {
-    pool: Pool.fromRecord(parseRecord(PoolRecord, pool)),
+    pool: poolOf(pool),
     poolRevision: pool.modRevision,
     spares: new Map(spares.map(entry => [hostOf(entry.key), spareOf(entry)])),
-    owners: known,
+    owners,
+    gone: new Set([...(before?.gone ?? []), ...gone]),
   };
   return { state: 'there', view, locked: lock.length > 0 };
+}
+
+/** A record that contradicts itself is no fault of the request: the message has to name the key. */
+function poolOf(entry: KeyValue): Pool {
+  try {
+    return Pool.fromRecord(parseRecord(PoolRecord, entry));
+  } catch (cause) {
+    if (!(cause instanceof InvalidError)) throw cause;
+    throw new ConflictError(
+      `The value of etcd key ${entry.key} is broken: ${cause.message}; restore or delete the key`,
+      { cause, key: entry.key },
+    );
+  }
 }
 
 const hostOf = (key: string) => key.slice(key.lastIndexOf('/') + 1) as HostName;
@@ -75,5 +91,8 @@ export function viewAfter(view: PoolView, plan: Plan, revision: number): PoolVie
     if (owner === undefined) owners.delete(address);
     else if (owner !== view.owners.get(address)?.owner) owners.set(address, { owner, revision });
   }
-  return { pool: plan.pool, poolRevision: plan.poolWritten ? revision : view.poolRevision, spares, owners };
+  const pool = plan.poolWritten
+    ? { pool: plan.pool, poolRevision: revision }
+    : { pool: view.pool, poolRevision: view.poolRevision };
+  return { ...pool, spares, owners, gone: view.gone };
 }

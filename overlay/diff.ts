@@ -2,7 +2,7 @@
 import type { EndpointId, IfName, IpAddress, MacAddress } from '../model/scalars.js';
 import { type FoundAddress, newAddress } from './netlink/address.js';
 import type { Request } from './netlink/conn.js';
-import { NUD_NOARP, NUD_PERMANENT } from './netlink/constants.js';
+import { NUD_NOARP, NUD_PERMANENT, REMOVAL_GROUP } from './netlink/constants.js';
 import { type Link, type LinkChange, setLink, setLocal, setNoLearning, setPort } from './netlink/link.js';
 import { delArp, delFdb, type FoundNeighbour, setArp, setFdb, setStatic } from './netlink/neighbour.js';
 import { BRIDGE, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
@@ -22,6 +22,8 @@ export interface Differences {
   readonly missingPorts: EndpointId[];
   /** Ports of the bridge that no endpoint wants. */
   readonly strangers: IfName[];
+  /** Something was retired and not removed: whoever did that is no more. */
+  readonly retired: boolean;
 }
 
 export const linkNamed = (links: readonly Link[], name: string) => links.find(link => link.name === name);
@@ -40,7 +42,8 @@ export function compare(
   peers: readonly RemotePeer[],
   at: OverlayIndexes,
 ): Differences {
-  const differences: Differences = { repairs: [], requests: [], missingPorts: [], strangers: [] };
+  const retired = found.links.some(({ group }) => group === REMOVAL_GROUP);
+  const differences: Differences = { repairs: [], requests: [], missingPorts: [], strangers: [], retired };
   compareBase(found, wanted, at, differences);
   comparePorts(found, wanted, at, differences);
   compareNeighbours(found, peers, at, differences);
@@ -107,7 +110,7 @@ function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, t
   for (const { index, mac, self, state } of found.fdb) {
     if (!self && state === NUD_NOARP) statics.add(`${index} ${mac}`);
   }
-  const names = new Set<string>();
+  const names = new Set<string>(wanted.leaving);
   for (const { overlayVeth, targetMac, endpointId } of wanted.ports) {
     names.add(overlayVeth);
     const link = linkNamed(found.links, overlayVeth);
@@ -145,9 +148,9 @@ function compareNeighbours(
       mend(to, `ARP entry of ${destination} not wanted`, delArp(at.vxlan, destination));
     }
   }
-  for (const { index, self, mac, destination } of found.fdb) {
+  for (const { index, self, state, mac, destination } of found.fdb) {
     if (index !== at.vxlan || !self || mac === undefined || destination === undefined) continue;
-    if (fdb.get(mac) === destination) fdb.delete(mac);
+    if (state & NUD_PERMANENT && fdb.get(mac) === destination) fdb.delete(mac);
     else if (!fdb.has(mac)) {
       mend(to, `FDB entry ${mac} to ${destination} not wanted`, delFdb(at.vxlan, mac, destination));
     }

@@ -6,10 +6,12 @@ import { Worker } from 'node:worker_threads';
 import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
-import type { WorkerAnswer } from './netlink/worker.js';
-import type { ReconcileReport, Underlay, WantedNetwork, WantedPort } from './types.js';
+import type { CrossedError, WorkerAnswer } from './netlink/worker.js';
+import type { PlugResult, PortChange, ReconcileReport, Underlay, WantedNetwork } from './types.js';
 
 const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
+
+type CrossedResult = { readonly ifName: IfName } | { readonly error: CrossedError };
 
 interface Pending {
   resolve(value: unknown): void;
@@ -50,18 +52,14 @@ export class Kernel implements AsyncDisposable {
     return this.#call('reconcile', wanted) as Promise<ReconcileReport>;
   }
 
-  /** Makes an endpoint's veth pair; one that is there and whole is kept. Answers the name of the target's end. */
-  plug(wanted: Pick<WantedNetwork, 'netns' | 'mtu'>, port: WantedPort): Promise<{ ifName: IfName }> {
+  /**
+   * Makes the veth pairs of ports that come (a pair that is there and whole is kept) and takes those that go out of
+   * use: down, without their name; the kernel's slow removal follows by itself. Answers in the order of `plug`.
+   */
+  async changePorts(wanted: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange): Promise<PlugResult[]> {
     const { netns, mtu } = wanted;
-    return this.#call('plug', { netns, mtu }, port) as Promise<{ ifName: IfName }>;
-  }
-
-  /** Takes the endpoint's interface out of use; the kernel's slow removal follows by itself. */
-  async unplug(
-    netns: NetnsPath,
-    port: Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>,
-  ): Promise<void> {
-    await this.#call('unplug', netns, port);
+    const results = (await this.#call('changePorts', { netns, mtu }, change)) as CrossedResult[];
+    return results.map(result => ('ifName' in result ? result : { error: errorFrom(result.error) }));
   }
 
   /** Remote endpoints that came or changed, and that went; each packed by `packPeers`. */
@@ -141,7 +139,7 @@ export class Kernel implements AsyncDisposable {
 
 const CLASSES = { ConflictError, InvalidError, KernelError, NotFoundError };
 
-function errorFrom({ name, message, facts }: { name: string; message: string; facts: object }): Error {
+function errorFrom({ name, message, facts }: CrossedError): Error {
   const known = CLASSES[name as keyof typeof CLASSES] ?? KernelError;
   return new known(message, { ...facts });
 }

@@ -75,13 +75,18 @@ export function createNetns(path: NetnsPath, home: Netns): Netns {
   mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true });
   removeNetnsFile(path);
   closeSync(openSync(path, 'wx', 0o444));
-  unshareNetns();
   try {
-    bindMount(THIS_THREAD, path);
-  } finally {
-    goHome(home);
+    unshareNetns();
+    try {
+      bindMount(THIS_THREAD, path);
+    } finally {
+      goHome(home);
+    }
+    return Netns.open(path);
+  } catch (error) {
+    removeNetnsFile(path);
+    throw error;
   }
-  return Netns.open(path);
 }
 
 /** Unmounts and unlinks; the namespace ends with its last user. */

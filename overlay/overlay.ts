@@ -6,7 +6,7 @@ import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
 import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
-import { findLink, linksOf, plug, reap, retire, retireOverlay } from './endpoint.js';
+import { findLink, linksOf } from './endpoint.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
 import { getLinks, parseLink } from './netlink/link.js';
@@ -24,16 +24,26 @@ import {
   VXLAN_INDEX,
 } from './network.js';
 import { unpackPeers } from './peers.js';
-import type { ReconcileReport, RemotePeer, Repair, Underlay, WantedNetwork, WantedPort } from './types.js';
+import { plugAll, reap, retireAll, retireOverlays } from './ports.js';
+import type {
+  PlugResult,
+  PortChange,
+  ReconcileReport,
+  RemotePeer,
+  Repair,
+  Underlay,
+  WantedNetwork,
+} from './types.js';
 
-type Unplugged = Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>;
+/** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
+const REAP_AFTER_MS = 100;
 
 export class Overlay {
   readonly #home: Netns;
   readonly #host: Conn;
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
   readonly #indexes = new Map<NetnsPath, OverlayIndexes>();
-  #reaping: Promise<void> = Promise.resolve();
+  readonly #reaping = new Set<NetnsPath>();
 
   /** @param hostNetns the namespace that plays the host; default: the thread's own. */
   constructor(hostNetns: NetnsPath | undefined) {
@@ -67,11 +77,9 @@ export class Overlay {
     switchOffNfCalls(netns, this.#home);
     const differences = compare(this.#dump(conn, at), wanted, peers, at);
     conn.run(differences.requests);
-    for (const stranger of differences.strangers) {
-      retireOverlay(conn, stranger);
-      repairs.push(`${stranger}: port of no endpoint, removed`);
-    }
-    if (differences.strangers.length > 0) this.#reapLater(wanted.netns);
+    retireOverlays(conn, differences.strangers);
+    for (const stranger of differences.strangers) repairs.push(`${stranger}: port of no endpoint, removed`);
+    if (differences.retired || differences.strangers.length > 0) this.#reapSoon(wanted.netns);
     return {
       created: false,
       repairs: [...repairs, ...differences.repairs],
@@ -110,6 +118,7 @@ export class Overlay {
     if (bridge === undefined) {
       bridge = free(BRIDGE_INDEX);
       createBridge(conn, wanted, bridge);
+      taken.add(bridge);
       repairs.push(`${BRIDGE}: missing`);
     }
     const present = linkNamed(links, VXLAN);
@@ -131,42 +140,47 @@ export class Overlay {
     };
   }
 
-  plug({ netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>, port: WantedPort): { ifName: IfName } {
-    using netns = this.#known(path);
+  changePorts(
+    { netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>,
+    { plug, unplug }: PortChange,
+  ): PlugResult[] {
+    const found = plug.length > 0 ? this.#known(path) : Netns.find(path);
+    if (!found) {
+      retireAll(unplug, this.#home, this.#host, undefined);
+      this.#reapSoon(path);
+      return [];
+    }
+    using netns = found;
     using overlay = connIn(netns, this.#home);
+    if (unplug.length > 0) {
+      retireAll(unplug, this.#home, this.#host, overlay);
+      this.#reapSoon(path);
+    }
+    if (plug.length === 0) return [];
     const { bridge } = this.#indexesOf(path, overlay);
-    const ifName = plug(port, { home: this.#home, host: this.#host, overlay, bridge, mtu });
-    return { ifName };
+    const results = plugAll(plug, { home: this.#home, host: this.#host, overlay, bridge, mtu });
+    // The bridge may be another than the one we remember: the next call looks again.
+    if (results.some(result => 'error' in result)) this.#indexes.delete(path);
+    return results;
   }
 
-  unplug(path: NetnsPath, port: Unplugged): void {
-    const netns = Netns.find(path);
-    if (!netns) {
-      retire(port, this.#home, this.#host, undefined);
-      return;
-    }
-    using _netns = netns;
-    using overlay = connIn(netns, this.#home);
-    retire(port, this.#home, this.#host, overlay);
-    this.#reapLater(path);
+  /** All that was retired in a while goes together, off every caller's time. */
+  #reapSoon(path: NetnsPath): void {
+    if (this.#reaping.has(path)) return;
+    this.#reaping.add(path);
+    setTimeout(() => {
+      this.#reaping.delete(path);
+      // What is left is found, by its group, by the next reconcile.
+      this.#reap(path).catch(() => undefined);
+    }, REAP_AFTER_MS);
   }
 
-  /** One after the other, and never on a caller's time. */
-  #reapLater(path: NetnsPath): void {
-    this.#reaping = this.#reaping
-      .then(() => this.#reap(path))
-      .catch(() => undefined /* what is left is a stranger to the next reconcile */);
-  }
-
+  /** The other ends go with those in the overlay; the host's own are for pairs whose overlay is gone. */
   async #reap(path: NetnsPath): Promise<void> {
-    const netns = Netns.find(path);
-    if (netns) {
-      using _netns = netns;
-      using conn = connIn(netns, this.#home);
-      await reap(conn);
-    }
-    using host = inside(this.#home, this.#home, () => new Conn());
-    await reap(host);
+    const found = Netns.find(path);
+    if (!found) return reap(inside(this.#home, this.#home, () => new Conn()));
+    using netns = found;
+    await reap(connIn(netns, this.#home));
   }
 
   applyPeers(path: NetnsPath, change: { readonly set: Uint8Array; readonly remove: Uint8Array }): void {

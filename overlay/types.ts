@@ -53,9 +53,20 @@ export interface WantedNetwork {
   /** Carried by the bridge. */
   readonly gateway: InterfaceAddress;
   readonly ports: readonly WantedPort[];
+  /** Overlay ends whose removal is under way elsewhere: neither wanted nor strangers. */
+  readonly leaving: readonly IfName[];
   /** Packed by `packPeers` (overlay/peers.ts): ten thousand of them cross to the worker in one buffer. */
   readonly peers: Uint8Array;
 }
+
+/** Ports that come and go in one batch. */
+export interface PortChange {
+  readonly plug: readonly WantedPort[];
+  readonly unplug: readonly UnwantedPort[];
+}
+export type UnwantedPort = Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>;
+/** Of each port that was to come: the name of the target's end, or why there is none. */
+export type PlugResult = { readonly ifName: IfName } | { readonly error: Error };
 
 /** One difference between kernel and wanted that reconcile found and mended, `bridge br0: mtu 1500, wanted 1450`. */
 export type Repair = string;

@@ -5,7 +5,6 @@
 import { addressAt, parseGateway, parseRange, type Range } from '../ipam/range.js';
 import { UnavailableError } from '../model/errors.js';
 import {
-  addressOf,
   type InterfaceAddress,
   type IpAddress,
   type NetworkId,
@@ -96,5 +95,3 @@ export function auxAddress(pool: AnonymousPool, asked: string): IpAddress {
   parseGateway(pool.range, address, 'Address');
   return address;
 }
-
-export { addressOf };

@@ -125,7 +125,7 @@ export class Bindings {
 
   /** Unties Docker's network, with endpoints of it that Docker forgot. Kept for later while etcd is away. */
   async unbind(dockerNetworkId: string): Promise<void> {
-    const { mirror, endpoints, journal, options } = this.#engine;
+    const { mirror, endpoints, reservations, journal, options } = this.#engine;
     const bound = mirror.binding(dockerNetworkId);
     if (!bound) {
       if (mirror.revision === 0) journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
@@ -137,7 +137,7 @@ export class Bindings {
     try {
       const key = options.keys.dockerNetwork(dockerNetworkId);
       await this.#delete([{ delete: this.keyOf(bound) }, { delete: key }]);
-      for (const address of bound.aux_addresses) await endpoints.release(bound.network_id, address);
+      for (const address of bound.aux_addresses) await reservations.release(bound.network_id, address);
       await this.#engine.networks.removeUnused(bound.network_id);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;

@@ -3,8 +3,9 @@
  * not tied to. Three kinds of IPAM (ours, Docker's own, none) times three kinds of reference (id, name, neither).
  */
 import type { Engine } from '../engine/engine.js';
+import { defaultName } from '../engine/networks.js';
 import { parseRange } from '../ipam/range.js';
-import { ConflictError, InvalidError, NotFoundError } from '../model/errors.js';
+import { ConflictError, InvalidError } from '../model/errors.js';
 import { type AddressSource, mtuOf, type Network } from '../model/records.js';
 import {
   addressOf,
@@ -62,7 +63,7 @@ async function keepAux(
   network: Network,
 ): Promise<void> {
   try {
-    await engine.endpoints.keepAux(network, wish.aux);
+    await engine.reservations.keepAux(network, wish.aux);
   } catch (error) {
     await bindings.unbind(wish.dockerNetworkId);
     throw error;
@@ -182,11 +183,19 @@ function unpaired(deps: DriverDependencies, wish: Wish, network: Network | undef
 function command(wish: Wish, network: Network | undefined): string {
   const { reference } = wish.options;
   const option =
-    reference.kind === 'name'
-      ? `sand-name=${reference.name}`
-      : `sand-id=${reference.kind === 'id' ? reference.id : (network?.record.id ?? 'ID')}`;
+    reference.kind === 'own' ? ownOption(network) : `sand-${reference.kind}=${valueOf(reference)}`;
   const twice = reference.kind === 'own' && !network ? '' : ` --opt ${option} --ipam-opt ${option}`;
   return `docker network create --driver sand --ipam-driver sand${twice} NAME`;
+}
+
+const valueOf = (reference: Exclude<NetworkOptions['reference'], { kind: 'own' }>) =>
+  reference.kind === 'id' ? reference.id : reference.name;
+
+/** One that Docker made a moment ago goes with the refused command: its id would lead nowhere. */
+function ownOption(network: Network | undefined): string {
+  const { id, name } = network?.record ?? {};
+  const isNamed = network?.attributes?.origin === 'docker' && name !== defaultName(network.record.id);
+  return isNamed ? `sand-name=${name}` : `sand-id=${id ?? 'ID'}`;
 }
 
 async function withMtu(
@@ -222,5 +231,3 @@ async function checkUnderlay(engine: Engine, mtu: number | undefined): Promise<v
     { mtu, most },
   );
 }
-
-export { NotFoundError };

@@ -154,10 +154,10 @@ async function reserve(deps: DriverDependencies, network: Network, asked: string
   const { engine, bindings } = deps;
   const wanted = asked === '' ? 'lowest' : parseIpv4(asked, 'Address');
   try {
-    const address = await engine.endpoints.reserve(network, wanted);
+    const address = await engine.reservations.reserve(network, wanted);
     return {
       answer: { Address: address, Data: {} },
-      undo: () => engine.endpoints.release(network.record.id, addressOf(address)),
+      undo: () => engine.reservations.release(network.record.id, addressOf(address)),
     };
   } catch (error) {
     // The same --aux-address is given on every host: the first took it for the network.
@@ -177,6 +177,6 @@ async function releaseAddress({ engine, anonymous }: DriverDependencies, body: u
   const id: NetworkId = PoolID;
   const network = engine.mirror.network(id);
   if (network && addressOf(network.record.gateway) === address) return DONE;
-  await engine.endpoints.release(id, address);
+  await engine.reservations.release(id, address);
   return DONE;
 }

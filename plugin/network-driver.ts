@@ -1,6 +1,5 @@
 /** Docker's NetworkDriver.* calls. Creation of networks, which has many forms, is in create-network.ts. */
-import { parseRange } from '../ipam/range.js';
-import { ConflictError, InvalidError, NotFoundError } from '../model/errors.js';
+import { ConflictError, InvalidError } from '../model/errors.js';
 import type { BindingRecord } from '../model/records.js';
 import {
   addressOf,
@@ -132,5 +131,3 @@ async function leave({ engine }: DriverDependencies, body: unknown): Promise<Out
   engine.endpoints.leave(parseRequest(EndpointOnly, body).EndpointID);
   return DONE;
 }
-
-export { NotFoundError, parseRange };

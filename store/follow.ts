@@ -105,9 +105,13 @@ async function streamFrom(store: StoreClient, start: number, options: FollowOpti
   ];
   const stop = () => resolve('lost');
   options.signal.addEventListener('abort', stop);
+  if (options.signal.aborted) stop(); // while the stream was opened
   stream.on('error', stop);
   stream.on('end', stop);
+  let over = false;
   stream.on('data', response => {
+    // What is still under way is not counted any more: the next stream brings it again.
+    if (over) return;
     if (response.canceled) return resolve(Number(response.compact_revision) > 0 ? 'compacted' : 'lost');
     if (response.created && !confirmed) {
       confirmed = true;
@@ -117,6 +121,7 @@ async function streamFrom(store: StoreClient, start: number, options: FollowOpti
   });
   open(stream, options.prefix, start);
   const end = await ended;
+  over = true;
   options.signal.removeEventListener('abort', stop);
   timers.forEach(clearTimeout);
   stream.cancel();

@@ -28,6 +28,12 @@ export interface Request {
   write(writer: Writer): void;
 }
 
+interface Attempted {
+  /** Messages that came back beside acknowledgements. */
+  readonly answers: Message[];
+  readonly failures: Map<Request, KernelError>;
+}
+
 const DUMP_TRIES = 5; // a dump that others disturb is asked for again
 
 export class Conn implements Disposable {
@@ -46,11 +52,17 @@ export class Conn implements Disposable {
    * @throws KernelError for the first refusal that the request did not expect; later requests were carried out.
    */
   run(requests: Iterable<Request>): Message[] {
-    const answers: Message[] = [];
-    let failure: KernelError | undefined;
+    const { answers, failures } = this.attempt(requests);
+    for (const failure of failures.values()) throw failure;
+    return answers;
+  }
+
+  /** The same, with each refusal beside its request. */
+  attempt(requests: Iterable<Request>): Attempted {
+    const done: Attempted = { answers: [], failures: new Map() };
     let batch: Request[] = [];
     const flush = () => {
-      if (batch.length > 0) failure = this.#exchange(batch, answers) ?? failure;
+      if (batch.length > 0) this.#exchange(batch, done);
       batch = [];
     };
     for (const request of requests) {
@@ -58,16 +70,16 @@ export class Conn implements Disposable {
       if (batch.length === BATCH_MESSAGES) flush();
     }
     flush();
-    if (failure) throw failure;
-    return answers;
+    return done;
   }
 
   /** One request that the kernel may hold for tens of milliseconds; the thread goes on meanwhile. */
   async runSlowly(request: Request): Promise<void> {
     const first = this.#encode([request]);
     await sendSlowly(this.#fd, Buffer.from(this.#writer.bytes()));
-    const failure = this.#collect([request], first, []);
-    if (failure) throw failure;
+    const done: Attempted = { answers: [], failures: new Map() };
+    this.#collect([request], first, done);
+    for (const failure of done.failures.values()) throw failure;
   }
 
   /** All answers to a dump request. */
@@ -99,10 +111,10 @@ export class Conn implements Disposable {
     }
   }
 
-  #exchange(batch: readonly Request[], answers: Message[]): KernelError | undefined {
+  #exchange(batch: readonly Request[], done: Attempted): void {
     const first = this.#encode(batch);
     send(this.#fd, this.#writer.bytes());
-    return this.#collect(batch, first, answers);
+    this.#collect(batch, first, done);
   }
 
   /** Errors come without being asked for; one acknowledgement at the end tells that all is done. */
@@ -118,8 +130,7 @@ export class Conn implements Disposable {
     return first;
   }
 
-  #collect(batch: readonly Request[], first: number, answers: Message[]): KernelError | undefined {
-    let failure: KernelError | undefined;
+  #collect(batch: readonly Request[], first: number, { answers, failures }: Attempted): void {
     for (;;) {
       const packet = Buffer.from(this.#into.subarray(0, receive(this.#fd, this.#into)));
       for (const message of messagesOf(packet)) {
@@ -130,8 +141,9 @@ export class Conn implements Disposable {
           continue;
         }
         const error = errorOf(message, request);
-        if (error && !request.expected?.includes(error.facts['errno'] as number)) failure ??= error;
-        if (message.sequence === this.#sequence) return failure;
+        if (error && !request.expected?.includes(error.facts['errno'] as number))
+          failures.set(request, error);
+        if (message.sequence === this.#sequence) return;
       }
     }
   }

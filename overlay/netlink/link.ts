@@ -33,6 +33,7 @@ export interface Link {
   readonly mtu: number;
   readonly up: boolean;
   readonly master: number;
+  readonly group: number;
   /** Of a veth: the other end's index, in the namespace that it is in. */
   readonly peer: number;
   /** As a bridge's port. */
@@ -246,6 +247,7 @@ export function parseLink(message: Message): Link | undefined {
     mac: mac?.length === 6 ? macText(mac) : undefined,
     mtu: u32Of(attributes.get(k.IFLA_MTU)) ?? 0,
     master: u32Of(attributes.get(k.IFLA_MASTER)) ?? 0,
+    group: u32Of(attributes.get(k.IFLA_GROUP)) ?? 0,
     peer: u32Of(attributes.get(k.IFLA_LINK)) ?? 0,
     port:
       textOf(info.get(k.IFLA_INFO_SLAVE_KIND)) === 'bridge'

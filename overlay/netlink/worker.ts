@@ -1,6 +1,6 @@
 /** The one thread that speaks to the kernel: requests come as messages, in order; slow ones let others pass. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { KernelError, SandError, toSandError } from '../../model/errors.js';
+import { KernelError, SandError } from '../../model/errors.js';
 import { Overlay } from '../overlay.js';
 
 export interface WorkerRequest {
@@ -8,24 +8,34 @@ export interface WorkerRequest {
   readonly call: string;
   readonly args: readonly unknown[];
 }
+/** An error as it crosses threads: a class does not. */
+export interface CrossedError {
+  readonly name: string;
+  readonly message: string;
+  readonly facts: object;
+}
 export type WorkerAnswer =
   | { readonly id: number; readonly result: unknown }
-  | {
-      readonly id: number;
-      readonly error: { readonly name: string; readonly message: string; readonly facts: object };
-    };
+  | { readonly id: number; readonly error: CrossedError };
 
 const overlay = new Overlay(workerData.hostNetns);
 
 parentPort?.on('message', async ({ id, call, args }: WorkerRequest) => {
   try {
     const method = Reflect.get(overlay, call) as (...args: readonly unknown[]) => unknown;
-    const result = await method.apply(overlay, [...args]);
+    const result = crossing(await method.apply(overlay, [...args]));
     parentPort?.postMessage({ id, result } satisfies WorkerAnswer);
   } catch (thrown) {
-    const text = thrown instanceof Error ? thrown.message : String(thrown);
-    const { name, message, facts } =
-      thrown instanceof SandError ? thrown : toSandError(new KernelError(text));
-    parentPort?.postMessage({ id, error: { name, message, facts } } satisfies WorkerAnswer);
+    parentPort?.postMessage({ id, error: crossed(thrown) } satisfies WorkerAnswer);
   }
 });
+
+/** A list of results may hold errors. */
+const crossing = (result: unknown) =>
+  Array.isArray(result) ? result.map(item => (item?.error ? { error: crossed(item.error) } : item)) : result;
+
+function crossed(thrown: unknown): CrossedError {
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const { name, message, facts } = thrown instanceof SandError ? thrown : new KernelError(text);
+  return { name, message, facts };
+}

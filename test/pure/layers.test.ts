@@ -8,11 +8,11 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 const LINES_MAX = 300;
 
-/** Which folders a folder may import, itself aside. */
+/** Which folders a folder may import, itself aside. Of ipam the edges use ranges, which are arithmetic. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   daemon: ['plugin', 'api', 'cli', 'engine', 'ipam', 'overlay', 'store', 'model'],
-  plugin: ['engine', 'model'],
-  api: ['engine', 'model'],
+  plugin: ['engine', 'ipam', 'model'],
+  api: ['engine', 'ipam', 'model'],
   cli: ['model'],
   engine: ['ipam', 'overlay', 'store', 'model'],
   ipam: ['model'],
@@ -23,8 +23,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** What single files may import besides. */
 const FILES_MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'plugin/bindings.ts': ['store'],
-  'ipam/addresses.ts': ['store'],
-  'ipam/vni.ts': ['store'],
+  ...Object.fromEntries(
+    ['addresses', 'changes', 'group', 'plan', 'pool-queue', 'pool-view', 'pool-writer'].map(name => [
+      `ipam/${name}.ts`,
+      ['store'],
+    ]),
+  ),
 };
 /** What a folder may import with `import type` only. */
 const TYPES_ONLY: Readonly<Record<string, readonly string[]>> = { cli: ['api'] };
@@ -161,7 +165,8 @@ describe('the checks themselves', () => {
     ['engine/a.ts', direct('../plugin/b.js'), 1],
     ['engine/a.ts', direct('../store/b.js'), 0],
     ['ipam/pool.ts', direct('../store/b.js', true), 1],
-    ['ipam/vni.ts', direct('../store/b.js'), 0],
+    ['ipam/group.ts', direct('../store/b.js'), 0],
+    ['ipam/vni.ts', direct('../store/b.js'), 1],
     ['overlay/netlink/a.ts', direct('../../store/b.js'), 1],
     ['overlay/netlink/a.ts', direct('../endpoint.js'), 0],
     ['cli/a.ts', direct('../api/b.js'), 1],

@@ -1,0 +1,159 @@
+/**
+ * Hosts without Docker: namespaces on one switch, with etcd beside it, and real agents as children. The benchmark
+ * itself plays dockerd, over the same unix socket.
+ */
+import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { StoreClient } from '../store/client.js';
+import { Keys } from '../store/keys.js';
+import { ok, run } from '../test/support/command.js';
+import { DaemonProcess } from '../test/support/daemon-process.js';
+import { type EtcdCluster, startEtcd } from '../test/support/etcd.js';
+import { protect } from '../test/support/guardian.js';
+import { HostNamespaces } from '../test/support/host-namespaces.js';
+import { namespacePath, sweep } from '../test/support/sweep.js';
+import { PluginClient } from './plugin-client.js';
+
+const AGENT = fileURLToPath(new URL('../daemon/main.js', import.meta.url));
+const PLUGIN_SOCKET = '/run/docker/plugins/sand.sock';
+const PREFIX = '10.79.0';
+const PATIENCE_MS = 15_000;
+const POLL_MS = 2;
+
+export const KEYS = new Keys('/sc-net');
+
+export interface BenchHost {
+  readonly name: string;
+  readonly address: string;
+  readonly root: string;
+  readonly namespaces: HostNamespaces;
+}
+
+/** A real agent in its own process; its socket is kept open as dockerd keeps it. */
+export class BenchAgent implements AsyncDisposable {
+  private constructor(
+    readonly host: BenchHost,
+    readonly process: DaemonProcess,
+    readonly plugin: PluginClient,
+    /** From the start of the process to the first answer of Plugin.Activate. */
+    readonly startMs: number,
+  ) {}
+
+  /** `nodeFlags`: such as `--cpu-prof`. */
+  static async start(host: BenchHost, etcd: string, nodeFlags: readonly string[] = []): Promise<BenchAgent> {
+    const flags = ['--etcd-hosts', etcd, '--peer-ip', host.address, '--state-dir', join(host.root, 'state')];
+    const startedAt = performance.now();
+    const daemon = await DaemonProcess.start(host.namespaces, {
+      what: `the agent on ${host.name}`,
+      argv: [process.execPath, ...nodeFlags, AGENT, '--peer-hostname', host.name, ...flags],
+      logFile: join(host.root, 'agent.log'),
+    });
+    const plugin = new PluginClient(host.namespaces.path(PLUGIN_SOCKET));
+    for (;;) {
+      const answered = await plugin.call('Plugin.Activate', '').catch(() => undefined);
+      if (answered) break;
+      if (!daemon.running || performance.now() - startedAt > PATIENCE_MS) {
+        const log = (await daemon.log()).slice(-2_000);
+        await daemon.stop('SIGKILL');
+        throw new Error(`The agent on ${host.name} does not answer; its log ends:\n${log}`);
+      }
+      await sleep(POLL_MS);
+    }
+    return new BenchAgent(host, daemon, plugin, performance.now() - startedAt);
+  }
+
+  /** Another connection of its own, as another thread of dockerd would have. */
+  connect(): PluginClient {
+    return new PluginClient(this.host.namespaces.path(PLUGIN_SOCKET));
+  }
+
+  /** Resident memory in MB (10^6 bytes). */
+  async residentMb(): Promise<number> {
+    const status = await readFile(`/proc/${this.process.pid}/status`, 'utf8');
+    const [, kilobytes = 'NaN'] = /^VmRSS:\s+(\d+) kB/m.exec(status) ?? [];
+    return (Number(kilobytes) * 1024) / 1e6;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.plugin.close();
+    if (this.process.running) await this.process.stop('SIGTERM', 5_000);
+  }
+}
+
+export class BenchLab implements AsyncDisposable {
+  private constructor(
+    readonly hosts: readonly BenchHost[],
+    readonly etcd: EtcdCluster,
+    /** Through the same client library as the agents', for floors and seeds. */
+    readonly store: StoreClient,
+    readonly root: string,
+    readonly stop: () => Promise<void>,
+  ) {}
+
+  static async start(count: number): Promise<BenchLab> {
+    const root = await mkdtemp(join(tmpdir(), `sandbench-${process.pid}-`));
+    const name = `sandbench-${process.pid}-${root.slice(-6)}`;
+    const names = Array.from({ length: count }, (_, index) => `${name}-${index + 1}`);
+    const claim = { namespaces: [`${name}-sw`, ...names], directories: [root] };
+    const { release } = await protect(claim);
+    try {
+      await makeSwitch(`${name}-sw`, names);
+      const etcd = await startEtcd();
+      const hosts: BenchHost[] = [];
+      for (const [index, each] of names.entries()) hosts.push(await makeHost(each, index, root));
+      const store = new StoreClient({ hosts: etcd.socketHosts });
+      const stop = async () => {
+        await store[Symbol.asyncDispose]();
+        await sweep(claim);
+        await etcd.stop();
+        release();
+      };
+      return new BenchLab(hosts, etcd, store, root, stop);
+    } catch (error) {
+      await sweep(claim);
+      throw error;
+    }
+  }
+
+  host(index: number): BenchHost {
+    const host = this.hosts[index];
+    if (!host) throw new Error(`No host ${index}`);
+    return host;
+  }
+
+  /** etcd on its unix socket, which every host reaches: as with an embedded one. */
+  get etcdAddress(): string {
+    return this.etcd.socketHosts.join(',');
+  }
+
+  startAgent(index = 0, nodeFlags: readonly string[] = []): Promise<BenchAgent> {
+    return BenchAgent.start(this.host(index), this.etcdAddress, nodeFlags);
+  }
+
+  [Symbol.asyncDispose] = () => this.stop();
+}
+
+async function makeHost(name: string, index: number, parent: string): Promise<BenchHost> {
+  const root = join(parent, name);
+  await mkdir(join(root, 'cgroup'), { recursive: true });
+  const address = `${PREFIX}.${11 + index}`;
+  const namespaces = await HostNamespaces.open({ name, root, interfaceAddress: `${address}/24` });
+  return { name, address, root, namespaces };
+}
+
+async function makeSwitch(namespace: string, hosts: readonly string[]): Promise<void> {
+  const namespaces = [namespace, ...hosts].map(name => `netns add ${name}`);
+  const cables = hosts.map(
+    (name, index) => `link add port${index + 1} netns ${namespace} type veth peer name eth0 netns ${name}`,
+  );
+  await ok(['ip', '-batch', '-'], { input: [...namespaces, ...cables].join('\n') });
+  const ports = hosts.map((_, index) => `link set port${index + 1} master br0 up`);
+  const inside = ['link set lo up', 'link add br0 type bridge', 'link set br0 up', ...ports];
+  await ok(['ip', '-n', namespace, '-batch', '-'], { input: inside.join('\n') });
+  // Absent where br_netfilter is not loaded
+  const setting = '/proc/sys/net/bridge/bridge-nf-call-iptables';
+  await run(['nsenter', `--net=${namespacePath(namespace)}`, 'tee', setting], { input: '0' });
+}

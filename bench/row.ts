@@ -1,0 +1,59 @@
+/** A row of the table as a value, what a run of it gives, and the arithmetic of both. */
+
+/** One line of the table: our figure, beside what the machine itself needs for it in the same run. */
+export interface Figure {
+  readonly what: string;
+  /** Behind every number: `ms`, `/s`, `MB`, `Gbit/s`; empty for a ratio. */
+  readonly unit: string;
+  readonly ours: Numbers;
+  readonly floor?: { readonly what: string; readonly value: number };
+  /** As design.md has it. */
+  readonly budget: string;
+  /** Undefined where there is no budget. */
+  readonly met: boolean | undefined;
+  /** What a reader must know to judge it. */
+  readonly note?: string;
+}
+
+/** Of many measurements, or one value that stands for all. */
+export interface Numbers {
+  readonly p50: number;
+  readonly p95?: number;
+  readonly p99?: number;
+  /** How many measurements; 1 where there is one value only. */
+  readonly count: number;
+}
+
+export interface Row {
+  /** For `ROW=name`. */
+  readonly name: string;
+  /** What is done, in one line: shown while it runs. */
+  readonly what: string;
+  run(say: (text: string) => void): Promise<readonly Figure[]>;
+}
+
+/** The value below which a share of all lies: of n values in order, number ceil(share × n). */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(Math.ceil(share * sorted.length) - 1, 0)] ?? Number.NaN;
+}
+
+export const median = (values: readonly number[]) => percentile(values, 0.5);
+
+export const numbersOf = (values: readonly number[]): Numbers => ({
+  p50: median(values),
+  p95: percentile(values, 0.95),
+  p99: percentile(values, 0.99),
+  count: values.length,
+});
+
+export const single = (value: number): Numbers => ({ p50: value, count: 1 });
+
+/** Milliseconds that a step takes. */
+export async function timed(step: () => Promise<unknown>): Promise<number> {
+  const startedAt = performance.now();
+  await step();
+  return performance.now() - startedAt;
+}
+
+export const times = (count: number): number[] => Array.from({ length: count }, (_, index) => index);

@@ -1,0 +1,230 @@
+/** Making a network: record, pool, VNI and name are claimed in one transaction, against agents of both kinds. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { Pool } from '../ipam/pool.js';
+import type { Range } from '../ipam/range.js';
+import { ConflictError, UnavailableError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import { type NetworkAttributes, type NetworkRecord, scalar } from '../model/records.js';
+import {
+  type Cidr,
+  type InterfaceAddress,
+  type NetworkId,
+  parseNetworkId,
+  type Vni,
+} from '../model/scalars.js';
+import type { KeyValue, StoreClient } from '../store/client.js';
+import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
+import { type HeldLock, withLegacyLock } from '../store/legacy-lock.js';
+import { parseRecord } from '../store/table.js';
+import { type Condition, type Read, readKey, transact, type Write } from '../store/transaction.js';
+import { type HostSettings, netnsOf } from './host.js';
+import type { Mirror } from './mirror.js';
+
+// Chosen by us.
+const FOLLOWER_WITHIN_MS = 3_000;
+const LOCK_WITHIN_MS = 6_000;
+const VNI_ATTEMPTS = 64;
+
+export interface NewNetwork {
+  readonly id?: NetworkId | undefined;
+  readonly name?: string | undefined;
+  readonly range?: Cidr | undefined;
+  readonly gateway?: InterfaceAddress | undefined;
+  readonly mtu: number;
+  readonly origin: NetworkAttributes['origin'];
+  /** Whether the name must be new in the cluster. */
+  readonly uniqueName?: boolean;
+  /** Written in the same transaction. */
+  readonly also?: (network: NetworkRecord) => readonly Write[];
+}
+
+export interface NetworksDependencies {
+  readonly store: StoreClient;
+  readonly keys: Keys;
+  readonly mirror: Mirror;
+  readonly host: HostSettings;
+  readonly log: Logger;
+}
+
+/** Another network bears the name; the caller looks again. */
+export class NameTaken extends ConflictError {}
+
+/** What stands in a key of `vnis` and `names`. */
+const Claim = z.object({ network_id: scalar(value => parseNetworkId(value)) });
+
+interface Wish extends NewNetwork {
+  readonly id: NetworkId;
+  readonly range: Cidr;
+  readonly gateway: InterfaceAddress;
+}
+
+export class NetworkCreation {
+  readonly #deps: NetworksDependencies;
+  readonly #wish: Wish;
+  readonly #range: Range;
+  readonly #refused = new Set<number>();
+  /** Claims whose network an agent of the original has deleted: theirs are left behind, and may be taken over. */
+  readonly #stale = new Map<string, Condition[]>();
+
+  constructor(deps: NetworksDependencies, range: Range, wish: Wish) {
+    this.#deps = deps;
+    this.#range = range;
+    this.#wish = wish;
+  }
+
+  /**
+   * Writes the network, and gives the revision of it.
+   * @throws ConflictError: the id is taken. NameTaken. ExhaustedError: no VNI is free. UnavailableError.
+   */
+  async commit(): Promise<number> {
+    const { mirror, host } = this.#deps;
+    for (let attempt = 0; attempt < VNI_ATTEMPTS; attempt++) {
+      const skip = Math.floor(Math.random() * Math.min(attempt * 2, 16));
+      const vni = mirror.vnis.free(host.maxVni, this.#refused, skip);
+      const revision = await this.#attempt(this.#record(vni));
+      if (revision !== undefined) return revision;
+      await sleep(Math.random() * 5);
+    }
+    throw new UnavailableError('No VNI could be claimed against so many others at once; try again');
+  }
+
+  /** Undefined: somebody was first with the VNI. */
+  async #attempt(record: NetworkRecord): Promise<number | undefined> {
+    const { store, keys } = this.#deps;
+    const { writes, conditions } = this.#creation(record);
+    const otherwiseRead = [
+      { key: keys.network(record.id) },
+      { key: keys.name(record.name) },
+      { key: keys.vni(record.vxlan_vni) },
+      { prefix: VNI_LOCK_RANGE },
+    ];
+    const unlocked: Condition[] = [...conditions, { empty: VNI_LOCK_RANGE }];
+    let result = await transact(store, { conditions: unlocked, writes, otherwiseRead });
+    if (!result.committed && (result.found[3]?.length ?? 0) > 0) {
+      result = await this.#lockedTransact(conditions, writes, otherwiseRead);
+    }
+    if (result.committed) return this.#committed(writes, result.revision);
+    const [[taken] = [], [named] = [], [claimed] = []] = result.found;
+    // Our own first try, whose answer was lost, made exactly this record.
+    if (taken?.value === JSON.stringify(record)) return this.#committed(writes, taken.modRevision);
+    if (taken) {
+      throw new ConflictError(`Network ${record.id} exists already; use it, or choose another id`, {
+        network_id: record.id,
+      });
+    }
+    if (named && !(await this.#isStale(named)) && this.#wish.uniqueName) {
+      throw new NameTaken(`A network is named ${record.name} already`, { name: record.name });
+    }
+    if (claimed && !(await this.#isStale(claimed))) this.#refused.add(record.vxlan_vni);
+    return undefined;
+  }
+
+  /** Agents of the original delete a network without its claims, which they do not know. */
+  async #isStale(claim: KeyValue): Promise<boolean> {
+    const { store, keys } = this.#deps;
+    const network = keys.network(parseRecord(Claim, claim).network_id);
+    if (await readKey(store, network)) return false;
+    this.#stale.set(claim.key, [{ unchanged: claim.key, revision: claim.modRevision }, { absent: network }]);
+    return true;
+  }
+
+  #committed(writes: readonly Write[], revision: number): number {
+    this.#deps.mirror.applyCommit(writes, revision);
+    return revision;
+  }
+
+  #lockedTransact(
+    conditions: readonly Condition[],
+    writes: readonly Write[],
+    otherwiseRead: readonly Read[],
+  ) {
+    const { store } = this.#deps;
+    const locked = (lock: HeldLock) =>
+      transact(store, {
+        conditions: [...conditions, { unchanged: lock.key, revision: lock.revision }],
+        writes: [...writes, { delete: lock.key }],
+        otherwiseRead,
+      });
+    return withLegacyLock(store, VNI_LOCK_RANGE, AbortSignal.timeout(LOCK_WITHIN_MS), locked);
+  }
+
+  #record(vni: Vni): NetworkRecord {
+    const { id, name, range, gateway } = this.#wish;
+    return {
+      id,
+      created_at: new Date().toISOString(),
+      name: name ?? `net-sc-${id}`,
+      type: 'overlay',
+      ns_handle_path: netnsOf(this.#deps.host, id),
+      vxlan_vni: vni,
+      ip_range: range,
+      gateway,
+    };
+  }
+
+  #creation(record: NetworkRecord): { writes: Write[]; conditions: Condition[] } {
+    const { keys, mirror } = this.#deps;
+    const { mtu, origin, uniqueName, also, gateway } = this.#wish;
+    const { id, name, vxlan_vni } = record;
+    const attributes: NetworkAttributes = { mtu, origin };
+    const writes: Write[] = [
+      { put: keys.network(id), value: record },
+      { put: keys.attributes(id), value: attributes },
+      { put: keys.pool(id), value: Pool.fresh(id, this.#range, gateway).toRecord() },
+      { put: keys.vni(vxlan_vni), value: { network_id: id } },
+      ...(also?.(record) ?? []),
+    ];
+    const conditions: Condition[] = [{ absent: keys.network(id) }, ...this.#claimable(keys.vni(vxlan_vni))];
+    // A name of an older network may be used again through the API; only the first holds the claim.
+    if (uniqueName || (this.#wish.name !== undefined && mirror.networksNamed(name).length === 0)) {
+      writes.push({ put: keys.name(name), value: { network_id: id } });
+      conditions.push(...this.#claimable(keys.name(name)));
+    }
+    return { writes, conditions };
+  }
+
+  #claimable(key: string): readonly Condition[] {
+    return this.#stale.get(key) ?? [{ absent: key }];
+  }
+}
+
+/**
+ * An agent of the original may have given the VNI to an older network at the same moment: then the younger takes
+ * another. To be called when the follower has passed the network's creation.
+ */
+export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId): Promise<void> {
+  const { store, keys, mirror, host, log } = deps;
+  const refused = new Set<number>();
+  for (;;) {
+    const network = mirror.network(id);
+    if (!network) return;
+    const { record } = network;
+    const ours = mirror.createRevisionOf(id);
+    const older = [...mirror.vnis.bearersOf(record.vxlan_vni)].filter(
+      other => other !== id && mirror.createRevisionOf(other) < ours,
+    );
+    if (older.length === 0) return;
+    log.warn('VNI given twice, choosing another', { network_id: id, vni: record.vxlan_vni, older });
+    const vni = mirror.vnis.free(host.maxVni, refused);
+    const writes: Write[] = [
+      { put: keys.network(id), value: { ...record, vxlan_vni: vni } },
+      { put: keys.vni(vni), value: { network_id: id } },
+      { delete: keys.vni(record.vxlan_vni) },
+    ];
+    const conditions: Condition[] = [{ exists: keys.network(id) }, { absent: keys.vni(vni) }];
+    const result = await transact(store, { conditions, writes });
+    if (result.committed) {
+      mirror.applyCommit(writes, result.revision);
+      await followedTo(mirror, result.revision);
+    } else refused.add(vni);
+  }
+}
+
+/** Waits for the follower. @throws UnavailableError when it is cut off from etcd. */
+export async function followedTo(mirror: Mirror, revision: number): Promise<void> {
+  const late = sleep(FOLLOWER_WITHIN_MS, 'late', { ref: false });
+  if ((await Promise.race([mirror.reached(revision), late])) === 'late') {
+    throw new UnavailableError('etcd answers requests but its watch is behind; try again');
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Many ports at once: what comes and goes in one network shares its messages to the kernel, so that a hundred
+ * containers cost a hundred times the kernel's own work and no more.
+ */
+import { ConflictError, KernelError, SandError } from '../model/errors.js';
+import type { IfName } from '../model/scalars.js';
+import { findLink, type PlugContext, plugInside, retiredName, retireInside, retirement } from './endpoint.js';
+import type { Message } from './netlink/codec.js';
+import type { Conn, Request } from './netlink/conn.js';
+import { REMOVAL_GROUP } from './netlink/constants.js';
+import { delGroup, getLink, newVeth, parseLink, setPort } from './netlink/link.js';
+import { setStatic } from './netlink/neighbour.js';
+import type { Netns } from './netns.js';
+import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
+
+/** Makes each port's pair, or keeps the one that is there and whole; one port's failure is not another's. */
+export function plugAll(ports: readonly WantedPort[], context: PlugContext): PlugResult[] {
+  const requests = new Map(ports.map(port => [port, requestsFor(port, context)] as const));
+  const { answers, failures } = context.overlay.attempt([...requests.values()].flat());
+  const made = byName(answers);
+  const statics: Request[] = [];
+  const results = ports.map((port): PlugResult => {
+    const link = made.get(port.overlayVeth);
+    const failed = (requests.get(port) ?? []).some(request => failures.has(request));
+    if (port.target.kind === 'netns' || failed || !link) return plugAlone(port, context);
+    statics.push(setStatic(link.index, port.targetMac));
+    return { ifName: port.target.name };
+  });
+  context.overlay.run(statics);
+  return results;
+}
+
+function requestsFor(port: WantedPort, { home, bridge, mtu }: PlugContext): Request[] {
+  const { target, overlayVeth: name, targetMac: mac } = port;
+  if (target.kind === 'netns') return [];
+  const far = { name: target.name, mac, netns: home.fd };
+  return [newVeth({ name }, far, { master: bridge, mtu }), setPort({ name }, false), getLink(name)];
+}
+
+const byName = (answers: readonly Message[]) => {
+  const links = answers.flatMap(message => parseLink(message) ?? []);
+  return new Map(links.map(link => [link.name, link] as const));
+};
+
+/** The way for everything that is not a new pair for the host's namespace. */
+function plugAlone(port: WantedPort, context: PlugContext): PlugResult {
+  try {
+    return {
+      ifName:
+        port.target.kind === 'netns'
+          ? plugInside(port, port.target, context)
+          : keep(port, port.target.name, context),
+    };
+  } catch (thrown) {
+    const error = thrown instanceof SandError ? thrown : new KernelError(String(thrown), { cause: thrown });
+    return { error };
+  }
+}
+
+/** A pair that could not be made because there is one. @throws ConflictError when its other end is elsewhere. */
+function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
+  const near = findLink(context.overlay, port.overlayVeth);
+  const far = findLink(context.host, name);
+  if (near && far?.kind === 'veth' && far.mac === port.targetMac && near.peer === far.index) {
+    context.overlay.run([setPort({ index: near.index }, false), setStatic(near.index, port.targetMac)]);
+    return name;
+  }
+  if (near) {
+    throw new ConflictError(`Endpoint ${port.endpointId} has its interface in a container already`, {
+      endpoint_id: port.endpointId,
+    });
+  }
+  throw new KernelError(
+    `Interface ${name} of endpoint ${port.endpointId} cannot be made; is the name taken on this host?`,
+    {
+      endpoint_id: port.endpointId,
+    },
+  );
+}
+
+/**
+ * At once: each target's interface is down and bears another name, each overlay end is down and no port. The pairs
+ * themselves go when the removal group is reaped: the kernel takes 16 to 30 ms for it.
+ */
+export function retireAll(
+  ports: readonly UnwantedPort[],
+  home: Netns,
+  host: Conn,
+  overlay: Conn | undefined,
+): void {
+  const inHost = ports.flatMap(({ target, targetMac, overlayVeth }) =>
+    target.kind === 'host' ? [{ name: target.name, mac: targetMac, overlayVeth }] : [],
+  );
+  const targets = byName(host.attempt(inHost.map(({ name }) => getLink(name))).answers);
+  host.attempt(
+    inHost.flatMap(({ name, mac, overlayVeth }) => {
+      const link = targets.get(name);
+      return link?.kind === 'veth' && link.mac === mac ? retirement(link, retiredName('x', overlayVeth)) : [];
+    }),
+  );
+  for (const port of ports) if (port.target.kind === 'netns') retireInside(port.target.path, port, home);
+  if (overlay)
+    retireOverlays(
+      overlay,
+      ports.map(({ overlayVeth }) => overlayVeth),
+    );
+}
+
+/** The same for ends in the overlay namespace alone, whatever their other ends are. */
+export function retireOverlays(overlay: Conn, names: readonly IfName[]): void {
+  const links = byName(overlay.attempt(names.map(getLink)).answers);
+  overlay.attempt(
+    [...links.values()].flatMap(link =>
+      link.kind === 'veth' ? retirement(link, retiredName('y', link.name)) : [],
+    ),
+  );
+}
+
+/** Deletes what was retired in the socket's namespace, and closes the socket. */
+export async function reap(conn: Conn): Promise<void> {
+  using retired = conn;
+  await retired.runSlowly(delGroup(REMOVAL_GROUP));
+}
