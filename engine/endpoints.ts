@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, type OwnerCheck } from '../ipam/changes.js';
 import { macFor, parseRange, withPrefix } from '../ipam/range.js';
-import { describeError, NotFoundError } from '../model/errors.js';
+import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { AddressSource, EndpointRecord, Network } from '../model/records.js';
 import {
@@ -57,7 +57,7 @@ export class Endpoints {
 
   /** Makes the endpoint of a container; a repeated call answers what the first one made. */
   async create(wish: DockerEndpoint): Promise<EndpointRecord> {
-    const { mirror, networks, addresses, host } = this.#deps;
+    const { mirror, networks, addresses, journal, host } = this.#deps;
     const id = endpointIdOf(wish.dockerEndpointId);
     const existing = mirror.localEndpoint(id);
     if (existing) return existing;
@@ -73,12 +73,17 @@ export class Endpoints {
             owner,
           } as const)
         : ({ kind: 'take', address: wish.address ?? 'lowest', owner } as const);
-    const address = await addresses.commit({
+    const change = {
       networkId: wish.networkId,
       op: randomUUID(),
       step,
       endpoints: 1,
-      writes: got => this.#endpointWrites(record(got), wish),
+      writes: (got: IpAddress) => this.#endpointWrites(record(got), wish),
+    } as const;
+    const address = await addresses.commit(change).catch(error => {
+      // It may have been carried out all the same; Docker forgets the endpoint with this error.
+      if (error instanceof UnavailableError) journal.add({ kind: 'endpoint', endpoint_id: id });
+      throw error;
     });
     const made = mirror.localEndpoint(id) ?? record(address);
     this.#deps.log.info('endpoint created', { endpoint_id: id, network_id: wish.networkId, address });

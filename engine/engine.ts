@@ -8,6 +8,7 @@ import type { Kernel } from '../overlay/kernel.js';
 import type { StoreClient } from '../store/client.js';
 import { follow } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
+import { readKey } from '../store/transaction.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 import { Journal, type Teardown } from './journal.js';
@@ -16,6 +17,7 @@ import { Networks } from './networks.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
 
+const REPLAY_EVERY_MS = 1_000; // chosen: current within 2 s of etcd's return
 const SNAPSHOT_WITHIN_MS = 5_000; // chosen: below every edge's deadline
 
 export interface EngineOptions {
@@ -41,12 +43,14 @@ export class Engine implements AsyncDisposable {
   readonly #started: Promise<void>;
   readonly #unbind = new Set<(dockerNetworkId: string) => Promise<void>>();
   #firstSnapshot: () => void = () => undefined;
+  readonly #quietLog: Logger;
   #replaying = false;
 
   constructor(options: EngineOptions) {
     const { store, keys, kernel, host, log } = options;
     this.options = options;
-    this.journal = new Journal(options.journalPath, log);
+    this.#quietLog = rateLimited(log);
+    this.journal = new Journal(options.journalPath, log, () => !store.answering);
     this.mirror = new Mirror(keys, host.name, log);
     this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
     this.reconciler = new Reconciler({ kernel, mirror: this.mirror, journal: this.journal, host, log });
@@ -58,6 +62,8 @@ export class Engine implements AsyncDisposable {
       committed: (writes, revision) => this.mirror.applyCommit(writes, revision),
     });
     this.reservations = new Reservations({
+      store,
+      keys,
       addresses: this.#addresses,
       mirror: this.mirror,
       journal: this.journal,
@@ -93,6 +99,8 @@ export class Engine implements AsyncDisposable {
       const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
       if (gone) this.#addresses.forget(event.networkId);
     });
+    const replay = setInterval(() => void this.#replay(), REPLAY_EVERY_MS);
+    this.#stop.signal.addEventListener('abort', () => clearInterval(replay));
     this.#tasks.push(
       follow(this.options.store, {
         prefix: this.options.keys.followed,
@@ -172,27 +180,37 @@ export class Engine implements AsyncDisposable {
   }
 
   async #replay(): Promise<void> {
-    if (this.#replaying || this.mirror.revision === 0) return;
+    if (this.#replaying || this.mirror.revision === 0 || this.journal.isEmpty) return;
     this.#replaying = true;
-    const log = rateLimited(this.options.log);
     try {
-      for (const [id, what] of this.journal.entries()) {
-        await this.#carryOut(what);
-        this.journal.done(id);
-        log.info('kept teardown carried out', { kind: what.kind });
-      }
+      await this.journal.replay(what => this.#carryOut(what));
     } catch (error) {
-      log.warn('kept teardown waits for etcd', { err: describeError(error) });
+      this.#quietLog.warn('kept teardown waits for etcd', { err: describeError(error) });
     } finally {
       this.#replaying = false;
     }
   }
 
-  /** What is still out of etcd's reach comes back as a new entry of the journal. */
   async #carryOut(what: Teardown): Promise<void> {
-    if (what.kind === 'endpoint') await this.endpoints.remove(what.endpoint_id);
-    else if (what.kind === 'address') await this.reservations.release(what.network_id, what.address);
-    else for (const unbind of this.#unbind) await unbind(what.docker_network_id);
+    const { keys, host } = this.options;
+    switch (what.kind) {
+      case 'endpoint':
+        await this.#followed(keys.nodeEndpoint(host.name, what.endpoint_id));
+        return this.endpoints.remove(what.endpoint_id);
+      case 'address':
+        return this.reservations.release(what.network_id, what.address);
+      case 'reservation':
+        return this.reservations.takeBack(what.network_id, what.op);
+      case 'binding':
+        await this.#followed(keys.dockerNetwork(what.docker_network_id));
+        for (const unbind of this.#unbind) await unbind(what.docker_network_id);
+    }
+  }
+
+  /** What a key's last change came with is in the mirror. */
+  async #followed(key: string): Promise<void> {
+    const entry = await readKey(this.options.store, key);
+    if (entry) await this.mirror.reached(entry.modRevision);
   }
 
   /** Stops following and answering; kernel and etcd stay as they are. */

@@ -18,6 +18,12 @@ const Teardown = z.discriminatedUnion('kind', [
     address: scalar(value => parseIpAddress(value)),
   }),
   z.object({ kind: z.literal('binding'), docker_network_id: z.string() }),
+  // A change whose answer never came: if it was carried out, it is taken back.
+  z.object({
+    kind: z.literal('reservation'),
+    network_id: scalar(value => parseNetworkId(value)),
+    op: z.string(),
+  }),
 ]);
 export type Teardown = Readonly<z.infer<typeof Teardown>>;
 
@@ -27,11 +33,18 @@ export class Journal implements Disposable {
   readonly #file: number;
   readonly #log: Logger;
   readonly #open = new Map<string, Teardown>();
+  readonly #away: () => boolean;
+  #replaying: string | undefined;
   #next = 0;
 
-  /** @param path is made when absent. @throws a file system error that names the path. */
-  constructor(path: string, log: Logger) {
+  /**
+   * @param path is made when absent.
+   * @param away whether etcd is known not to answer.
+   * @throws a file system error that names the path.
+   */
+  constructor(path: string, log: Logger, away: () => boolean = () => false) {
     this.#log = log;
+    this.#away = away;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#file = openSync(path, 'a+', 0o600);
     for (const line of readFileSync(path, 'utf8').split('\n')) {
@@ -57,16 +70,46 @@ export class Journal implements Disposable {
     this.#open.set(id, what);
   }
 
-  /** Carries a teardown out, or keeps it when etcd does not answer. What is gone already is done. */
+  /**
+   * Carries a teardown out, or keeps it when etcd does not answer; while etcd is known to be away it is not even
+   * asked. What is gone already is done. @throws UnavailableError only when this is the replay of what was kept.
+   */
   async orKeep(what: Teardown, work: () => Promise<unknown>): Promise<void> {
+    const text = JSON.stringify(what);
+    const isReplay = text === this.#replaying;
+    if (!isReplay && this.#away()) return this.#keep(what, 'etcd did not answer the last request');
     try {
       await work();
     } catch (error) {
       if (error instanceof NotFoundError) return;
-      if (!(error instanceof UnavailableError)) throw error;
-      this.add(what);
-      this.#log.warn('teardown kept for when etcd is back', { kind: what.kind, err: describeError(error) });
+      if (isReplay || !(error instanceof UnavailableError)) throw error;
+      this.#keep(what, describeError(error));
     }
+  }
+
+  #keep(what: Teardown, why: string): void {
+    const text = JSON.stringify(what);
+    if ([...this.#open.values()].some(kept => JSON.stringify(kept) === text)) return;
+    this.add(what);
+    this.#log.warn('teardown kept for when etcd is back', { kind: what.kind, why });
+  }
+
+  /** Carries out what was kept, in its order, up to the first that etcd does not answer. */
+  async replay(work: (what: Teardown) => Promise<void>): Promise<void> {
+    try {
+      for (const [id, what] of this.entries()) {
+        this.#replaying = JSON.stringify(what);
+        await work(what);
+        this.done(id);
+        this.#log.info('kept teardown carried out', { kind: what.kind });
+      }
+    } finally {
+      this.#replaying = undefined;
+    }
+  }
+
+  get isEmpty(): boolean {
+    return this.#open.size === 0;
   }
 
   entries(): readonly (readonly [string, Teardown])[] {

@@ -6,13 +6,25 @@ import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, type OwnerCheck, type Step } from '../ipam/changes.js';
 import { parseRange, withPrefix } from '../ipam/range.js';
-import { ConflictError } from '../model/errors.js';
-import type { Network } from '../model/records.js';
-import type { HostName, InterfaceAddress, IpAddress, NetworkId } from '../model/scalars.js';
+import { ConflictError, UnavailableError } from '../model/errors.js';
+import { AddressOwner, type Network } from '../model/records.js';
+import {
+  type HostName,
+  type InterfaceAddress,
+  type IpAddress,
+  type NetworkId,
+  parseIpAddress,
+} from '../model/scalars.js';
+import type { StoreClient } from '../store/client.js';
+import type { Keys } from '../store/keys.js';
+import { parseRecord } from '../store/table.js';
+import { readPrefix } from '../store/transaction.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 
 export interface ReservationsDependencies {
+  readonly store: StoreClient;
+  readonly keys: Keys;
   readonly addresses: Addresses;
   readonly mirror: Mirror;
   readonly journal: Journal;
@@ -32,8 +44,25 @@ export class Reservations {
    */
   async reserve(network: Network, address: IpAddress | 'lowest'): Promise<InterfaceAddress> {
     const { id, ip_range } = network.record;
-    const got = await this.#commit(id, { kind: 'take', address, owner: { kind: 'reservation' } });
-    return withPrefix(parseRange(ip_range), got);
+    const op = randomUUID();
+    try {
+      const got = await this.#commit(id, { kind: 'take', address, owner: { kind: 'reservation' } }, op);
+      return withPrefix(parseRange(ip_range), got);
+    } catch (error) {
+      // It may have been carried out all the same, and nobody would ever return it.
+      if (error instanceof UnavailableError)
+        this.#deps.journal.add({ kind: 'reservation', network_id: id, op });
+      throw error;
+    }
+  }
+
+  /** Returns what a change reserved whose answer never came. */
+  async takeBack(networkId: NetworkId, op: string): Promise<void> {
+    const { store, keys } = this.#deps;
+    for (const entry of await readPrefix(store, keys.addressOwners(networkId))) {
+      if (parseRecord(AddressOwner, entry).op !== op) continue;
+      await this.release(networkId, parseIpAddress(entry.key.slice(entry.key.lastIndexOf('/') + 1)));
+    }
   }
 
   /** Returns a reservation of this host that no endpoint bears; anything else stays as it is. */
@@ -51,13 +80,19 @@ export class Reservations {
 
   /** Addresses that Docker's user set aside stay taken as long as a binding lists them. */
   async keepAux(network: Network, aux: readonly IpAddress[]): Promise<void> {
-    const { id } = network.record;
-    const from = ownReservation(this.#deps.host, id);
-    for (const address of aux) {
-      await this.#commit(id, { kind: 'pass', address, from, owner: { kind: 'aux' } }).catch(error => {
-        // The same one is set aside on every host: the first took it for the network.
-        if (!(error instanceof ConflictError && error.facts['owner'] === 'aux')) throw error;
-      });
+    for (const address of aux) await this.#keepAux(network.record.id, address);
+  }
+
+  /** Reserved before by our own IPAM calls, or not at all; or taken for the network by the first of its hosts. */
+  async #keepAux(id: NetworkId, address: IpAddress): Promise<void> {
+    const owner = { kind: 'aux' } as const;
+    try {
+      await this.#commit(id, { kind: 'take', address, owner });
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error;
+      if (error.facts['owner'] === 'aux') return;
+      const from = ownReservation(this.#deps.host, id);
+      await this.#commit(id, { kind: 'pass', address, from, owner });
     }
   }
 
@@ -65,8 +100,7 @@ export class Reservations {
     return this.#deps.mirror.bindings(networkId).some(({ aux_addresses }) => aux_addresses.includes(address));
   }
 
-  #commit(networkId: NetworkId, step: Step): Promise<IpAddress> {
-    const op = randomUUID();
+  #commit(networkId: NetworkId, step: Step, op: string = randomUUID()): Promise<IpAddress> {
     return this.#deps.addresses.commit({ networkId, op, step, endpoints: 0, writes: () => [] });
   }
 }

@@ -99,7 +99,15 @@ export class Bindings {
     const pending = this.pendingOf(id);
     const writes = this.bindWrites(dockerNetworkId, id, options);
     if (pending) writes.push({ delete: this.keyOf(pending) });
-    await this.#commit(id, writes);
+    await this.#commit(id, writes).catch(error => this.takeBack(dockerNetworkId, error));
+  }
+
+  /** A binding whose answer never came may stand all the same, and Docker forgets the network with the error. */
+  takeBack(dockerNetworkId: string, error: unknown): never {
+    if (error instanceof UnavailableError) {
+      this.#engine.journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
+    }
+    throw error;
   }
 
   bindWrites(dockerNetworkId: string, id: NetworkId, options: BindingOptions): Write[] {
@@ -134,15 +142,12 @@ export class Bindings {
     for (const { id, docker } of mirror.localEndpoints(bound.network_id)) {
       if (docker?.network_id === dockerNetworkId) await endpoints.remove(id);
     }
-    try {
+    await journal.orKeep({ kind: 'binding', docker_network_id: dockerNetworkId }, async () => {
       const key = options.keys.dockerNetwork(dockerNetworkId);
       await this.#delete([{ delete: this.keyOf(bound) }, { delete: key }]);
       for (const address of bound.aux_addresses) await reservations.release(bound.network_id, address);
       await this.#engine.networks.removeUnused(bound.network_id);
-    } catch (error) {
-      if (!(error instanceof UnavailableError)) throw error;
-      journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
-    }
+    });
   }
 
   async #commit(networkId: NetworkId, writes: readonly Write[]): Promise<void> {

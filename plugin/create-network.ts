@@ -45,7 +45,7 @@ export async function createNetwork(deps: DriverDependencies, body: unknown): Pr
   const wish = wishOf(NetworkID, options, pool);
   await deps.engine.ready();
   await checkUnderlay(deps.engine, options.mtu);
-  const network = await networkFor(deps, wish);
+  const network = await networkFor(deps, wish).catch(error => deps.bindings.takeBack(NetworkID, error));
   await deps.bindings.bind(NetworkID, network, {
     ipam: wish.ipam,
     internal: options.internal,

@@ -114,6 +114,7 @@ export const keyValueOf = (kv: IKeyValue): KeyValue => ({
 export class StoreClient implements AsyncDisposable {
   readonly #etcd: RawEtcd;
   readonly #where: string;
+  #answering = true;
 
   constructor(options: StoreOptions) {
     this.#etcd = new RawEtcd(etcdOptions(options));
@@ -123,6 +124,11 @@ export class StoreClient implements AsyncDisposable {
   /** Where this client dials, for messages. */
   get where(): string {
     return this.#where;
+  }
+
+  /** False from a request that etcd did not serve to the next that it does. */
+  get answering(): boolean {
+    return this.#answering;
   }
 
   /** One transaction. @throws UnavailableError: it may or may not have been carried out. */
@@ -144,14 +150,18 @@ export class StoreClient implements AsyncDisposable {
     await this.#call(() => this.#etcd.leaseClient.leaseRevoke({ ID: id }));
   }
 
+  /** Says nothing of etcd yet: a stream is open before anybody has confirmed it. */
   openWatch(): Promise<WatchStream> {
-    return this.#call(() => this.#etcd.openWatch());
+    return this.#etcd.openWatch();
   }
 
   async #call<T>(request: () => Promise<T>): Promise<T> {
     try {
-      return await request();
+      const answer = await request();
+      this.#answering = true;
+      return answer;
     } catch (cause) {
+      this.#answering = false;
       const text = cause instanceof Error ? cause.message : String(cause);
       throw new UnavailableError(`etcd at ${this.#where} does not serve the request (${text}); check etcd`, {
         cause,
