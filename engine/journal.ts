@@ -47,9 +47,10 @@ export class Journal implements Disposable {
     this.#away = away;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#file = openSync(path, 'a+', 0o600);
-    for (const line of readFileSync(path, 'utf8').split('\n')) {
-      if (line !== '') this.#recall(line);
-    }
+    const text = readFileSync(path, 'utf8');
+    for (const line of text.split('\n')) if (line !== '') this.#recall(line);
+    // Behind a torn line the next one would be lost with it.
+    if (text !== '' && !text.endsWith('\n')) writeSync(this.#file, '\n');
   }
 
   #recall(line: string): void {

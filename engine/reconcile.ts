@@ -6,8 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConflictError, describeError, KernelError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
-import { LEGACY_MTU, mtuOf, type Network, type Peer } from '../model/records.js';
-import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
+import { LEGACY_MTU, mtuOf, type Network } from '../model/records.js';
+import { type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
 import type { PortChange, WantedNetwork, WantedPort } from '../overlay/types.js';
@@ -15,6 +15,7 @@ import { type HostSettings, netnsOf, VXLAN_OVERHEAD } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
+import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { remotePeersOf, wantedNetwork } from './wanted.js';
 
@@ -37,9 +38,6 @@ interface PortWork {
 }
 type Waiting<Result, Item> = Item & { resolve(result: Result): void; reject(error: unknown): void };
 
-/** Remote endpoints of a network that changed since the kernel was told. */
-type PeerChanges = Map<EndpointId | string, { before: Peer | undefined; after: Peer | undefined }>;
-
 export class Reconciler implements AsyncDisposable {
   readonly #deps: ReconcilerDependencies;
   readonly #log: Logger;
@@ -48,7 +46,7 @@ export class Reconciler implements AsyncDisposable {
   readonly #present = new Set<NetworkId>();
   readonly ports: PortBook;
   readonly #work = new Map<NetworkId, PortWork>();
-  readonly #peerChanges = new Map<NetworkId, PeerChanges>();
+  readonly #peerChanges: PeerChanges;
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
@@ -56,6 +54,7 @@ export class Reconciler implements AsyncDisposable {
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
+    this.#peerChanges = new PeerChanges(deps.mirror);
     this.ports = new PortBook(deps.mirror, deps.journal);
     this.#log = rateLimited(deps.log);
     deps.mirror.onEvent(event => this.#onEvent(event));
@@ -180,12 +179,12 @@ export class Reconciler implements AsyncDisposable {
       if (!this.#present.has(id)) return;
       await kernel.removeNetwork(netnsOf(host, id));
       this.#present.delete(id);
-      this.#peerChanges.delete(id);
+      this.#peerChanges.drop(id);
       log.info('overlay namespace removed', { network_id: id });
       return;
     }
     // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
-    this.#peerChanges.delete(id);
+    this.#peerChanges.drop(id);
     const isNew = !this.#present.has(id);
     this.#present.add(id);
     const report = await kernel.reconcile(wanted).catch(error => {
@@ -227,32 +226,16 @@ export class Reconciler implements AsyncDisposable {
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
     if (event.kind === 'network') this.#later(id, 0);
     if (event.kind === 'local' && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
-    if (event.kind !== 'peer') return;
-    let changes = this.#peerChanges.get(id);
-    if (!changes) {
-      changes = new Map();
-      this.#peerChanges.set(id, changes);
+    if (event.kind === 'peer' && this.#peerChanges.note(event)) {
       void this.#mutex.run(id, () => this.#applyPeers(id)).catch(error => this.#peersFailed(id, error));
     }
-    const key = (event.after ?? event.before)?.endpointId ?? '';
-    changes.set(key, { before: changes.get(key)?.before ?? event.before, after: event.after });
   }
 
   async #applyPeers(id: NetworkId): Promise<void> {
-    const { kernel, mirror, host } = this.#deps;
-    const changes = this.#peerChanges.get(id);
-    this.#peerChanges.delete(id);
-    if (!changes || !this.#present.has(id)) return;
-    const set: Peer[] = [];
-    const remove: Peer[] = [];
-    for (const { before, after } of changes.values()) {
-      if (after) set.push(after);
-      // A newer endpoint may bear the address already: replacing it is one step, without a gap.
-      const bearer = before && mirror.bearerOf(id, before.address);
-      if (before && (!bearer || bearer.hostname === host.name)) remove.push(before);
-    }
-    const netns = netnsOf(host, id);
-    await kernel.applyPeers(netns, {
+    const { kernel, host } = this.#deps;
+    const { set, remove } = this.#peerChanges.take(id);
+    if (set.length + remove.length === 0 || !this.#present.has(id)) return;
+    await kernel.applyPeers(netnsOf(host, id), {
       set: packPeers(remotePeersOf(set, host.name)),
       remove: packPeers(remotePeersOf(remove, host.name)),
     });

@@ -1,0 +1,45 @@
+/** Remote endpoints that came, changed or went since the kernel was told, network by network. */
+import type { Peer } from '../model/records.js';
+import type { EndpointId, NetworkId } from '../model/scalars.js';
+import type { Mirror, MirrorEvent } from './mirror.js';
+
+type PeerEvent = Extract<MirrorEvent, { kind: 'peer' }>;
+
+export class PeerChanges {
+  readonly #mirror: Mirror;
+  readonly #changes = new Map<NetworkId, Map<EndpointId, Pick<PeerEvent, 'before' | 'after'>>>();
+
+  constructor(mirror: Mirror) {
+    this.#mirror = mirror;
+  }
+
+  /** True for the first change of a network since they were taken: then somebody has to come for them. */
+  note({ networkId, before, after }: PeerEvent): boolean {
+    const endpoint = (after ?? before)?.endpointId;
+    if (endpoint === undefined) return false;
+    const known = this.#changes.get(networkId);
+    const changes = known ?? new Map<EndpointId, Pick<PeerEvent, 'before' | 'after'>>();
+    changes.set(endpoint, { before: changes.get(endpoint)?.before ?? before, after });
+    this.#changes.set(networkId, changes);
+    return known === undefined;
+  }
+
+  /** A full compare has seen to them. */
+  drop(id: NetworkId): void {
+    this.#changes.delete(id);
+  }
+
+  /** What the kernel has to be told; nothing stays. */
+  take(id: NetworkId): { readonly set: Peer[]; readonly remove: Peer[] } {
+    const [set, remove]: [Peer[], Peer[]] = [[], []];
+    for (const { before, after } of this.#changes.get(id)?.values() ?? []) {
+      if (after) set.push(after);
+      // A newer endpoint may bear the address already: replacing it is one step, without a gap.
+      const bearer = before && this.#mirror.bearerOf(id, before.address);
+      const isLocal = bearer !== undefined && this.#mirror.localEndpoint(bearer.endpointId) !== undefined;
+      if (before && (!bearer || isLocal)) remove.push(before);
+    }
+    this.#changes.delete(id);
+    return { set, remove };
+  }
+}
