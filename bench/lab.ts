@@ -4,7 +4,7 @@
  */
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { StoreClient } from '../store/client.js';
@@ -42,13 +42,12 @@ export class BenchAgent implements AsyncDisposable {
     readonly startMs: number,
   ) {}
 
-  /** `nodeFlags`: such as `--cpu-prof`. */
-  static async start(host: BenchHost, etcd: string, nodeFlags: readonly string[] = []): Promise<BenchAgent> {
+  static async start(host: BenchHost, etcd: string): Promise<BenchAgent> {
     const flags = ['--etcd-hosts', etcd, '--peer-ip', host.address, '--state-dir', join(host.root, 'state')];
     const startedAt = performance.now();
     const daemon = await DaemonProcess.start(host.namespaces, {
       what: `the agent on ${host.name}`,
-      argv: [process.execPath, ...nodeFlags, AGENT, '--peer-hostname', host.name, ...flags],
+      argv: [process.execPath, ...profiling(), AGENT, '--peer-hostname', host.name, ...flags],
       logFile: join(host.root, 'agent.log'),
     });
     const plugin = new PluginClient(host.namespaces.path(PLUGIN_SOCKET));
@@ -105,6 +104,8 @@ export class BenchLab implements AsyncDisposable {
       const hosts: BenchHost[] = [];
       for (const [index, each] of names.entries()) hosts.push(await makeHost(each, index, root));
       const store = new StoreClient({ hosts: etcd.socketHosts });
+      // etcd ends a connection that is kept alive without a stream: "too many pings"
+      (await store.openWatch()).on('error', () => undefined);
       const stop = async () => {
         await store[Symbol.asyncDispose]();
         await sweep(claim);
@@ -129,11 +130,17 @@ export class BenchLab implements AsyncDisposable {
     return this.etcd.socketHosts.join(',');
   }
 
-  startAgent(index = 0, nodeFlags: readonly string[] = []): Promise<BenchAgent> {
-    return BenchAgent.start(this.host(index), this.etcdAddress, nodeFlags);
+  startAgent(index = 0): Promise<BenchAgent> {
+    return BenchAgent.start(this.host(index), this.etcdAddress);
   }
 
   [Symbol.asyncDispose] = () => this.stop();
+}
+
+/** PROFILE=directory: every agent that ends in an orderly way leaves CPU profiles of its threads there. */
+function profiling(): string[] {
+  const directory = process.env['PROFILE'] ?? '';
+  return directory === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${resolve(directory)}`];
 }
 
 async function makeHost(name: string, index: number, parent: string): Promise<BenchHost> {

@@ -12,6 +12,7 @@ import { ipamDriver } from '../plugin/ipam-driver.js';
 import { networkDriver } from '../plugin/network-driver.js';
 import type { Methods } from '../plugin/server.js';
 import { Keys } from '../store/keys.js';
+import { StateLock } from '../store/state-lock.js';
 import { chooseStore } from './choose-store.js';
 import type { Config } from './config.js';
 import { greeting } from './greeting.js';
@@ -31,12 +32,16 @@ export class Agent implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack_();
   #starting: Promise<void> = Promise.resolve();
 
-  private constructor() {}
+  readonly #lock: StateLock;
+
+  private constructor(lock: StateLock) {
+    this.#lock = lock;
+  }
 
   /** Answers when the settings are known to be right; what may fail from outside goes on in the background. */
   static async start(config: Config, options: AgentOptions): Promise<Agent> {
-    const agent = new Agent();
     const vtep = await chooseVtep(config.peerIp);
+    const agent = new Agent(StateLock.take(config.stateDir));
     const host: HostSettings = {
       name: config.peerHostname as HostName,
       vtep,
@@ -87,6 +92,7 @@ export class Agent implements AsyncDisposable {
     this.#stop.abort();
     await this.#starting;
     await this.#resources.dispose();
+    this.#lock[Symbol.dispose]();
   }
 }
 

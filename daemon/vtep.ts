@@ -11,7 +11,11 @@ function sourceOfDefaultRoute(): Promise<IpAddress | undefined> {
   const socket = createSocket('udp4');
   return new Promise(resolve => {
     socket.once('error', () => resolve(undefined));
-    socket.connect(9, ELSEWHERE, () => resolve(parseIpv4(socket.address().address, 'PEER_IP')));
+    socket.connect(9, ELSEWHERE, () => {
+      const { address } = socket.address();
+      // Without a route the kernel answers no address.
+      resolve(address === '0.0.0.0' ? undefined : parseIpv4(address, 'PEER_IP'));
+    });
   }).finally(() => socket.close()) as Promise<IpAddress | undefined>;
 }
 

@@ -12,6 +12,7 @@ import { type AddressesOptions, PoolWriter } from './pool-writer.js';
 // Chosen by us.
 const GROUP_MAX = 28; // times four writes, plus the bookkeeping, stays under etcd's 128
 const GIVE_BACK_AFTER_MS = 3_000;
+const GIVE_BACK_ATTEMPTS = 20; // against hosts that write the same pool
 const GIVE_UP_AFTER_MS = 6_000; // a change that has not come through by then is refused
 
 interface Waiting {
@@ -156,8 +157,17 @@ export class PoolQueue implements AsyncDisposable {
     this.#giveBack.unref();
   }
 
-  #returnSpares(): Promise<void> {
-    return this.#pool.returnSpares().catch(() => this.#pool.forgetView());
+  async #returnSpares(): Promise<void> {
+    try {
+      for (let attempt = 0; (await this.#pool.returnSpares()) === 'raced'; attempt++) {
+        // Those who have just come need them.
+        if (this.#waiting.length > 0 || attempt === GIVE_BACK_ATTEMPTS) return;
+        await sleep(Math.random() * Math.min(2 ** attempt, 32));
+      }
+    } catch {
+      // etcd is away: they are tried again after the next pause.
+      this.#pool.forgetView();
+    }
   }
 
   /** Waits for what is in flight and returns the spares, as far as etcd answers. */

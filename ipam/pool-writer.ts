@@ -128,14 +128,14 @@ export class PoolWriter {
     this.#options.committed(writes, result.revision);
   }
 
-  /** Returns this host's spares to the pool. */
-  async returnSpares(): Promise<void> {
+  /** Returns this host's spares to the pool; tells whether somebody else was faster with the pool. */
+  async returnSpares(): Promise<'done' | 'raced'> {
     const { host, log } = this.#options;
     if (!this.#view && !(await this.#read([]))) this.#ahead = 0;
     const view = this.#view;
     const own = view?.spares.get(host);
     if (!own) this.#ahead = 0;
-    if (!view || !own) return;
+    if (!view || !own) return 'done';
     const pool = view.pool.copy();
     for (const address of own.addresses) pool.free(address);
     const spareKey = this.#keys.addressSpare(this.#networkId, host);
@@ -152,13 +152,14 @@ export class PoolWriter {
     });
     if (!result.committed) {
       this.#absorb(result.found, asked);
-      return;
+      return 'raced';
     }
     this.#ahead = 0;
     const spares = new Map(view.spares);
     spares.delete(host);
     this.#view = { ...view, pool, poolRevision: result.revision, spares };
     log.debug('spare addresses returned', { network_id: this.#networkId, count: own.addresses.length });
+    return 'done';
   }
 
   #presence(changes: readonly AddressChange[]): readonly Write[] {

@@ -1,19 +1,20 @@
 /** Found against wanted: what differs, in words, and the requests that mend it. Pure. */
-import type { EndpointId, IfName, IpAddress, MacAddress } from '../model/scalars.js';
+import type { EndpointId, IfName } from '../model/scalars.js';
+import { staticKey } from './entry-diff.js';
 import { type FoundAddress, newAddress } from './netlink/address.js';
 import type { Request } from './netlink/conn.js';
-import { NUD_NOARP, NUD_PERMANENT, REMOVAL_GROUP } from './netlink/constants.js';
+import { REMOVAL_GROUP } from './netlink/constants.js';
 import { type Link, type LinkChange, setLink, setLocal, setNoLearning, setPort } from './netlink/link.js';
-import { delArp, delFdb, type FoundNeighbour, setArp, setFdb, setStatic } from './netlink/neighbour.js';
+import { setStatic } from './netlink/neighbour.js';
 import { BRIDGE, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
-import type { RemotePeer, Repair, WantedNetwork } from './types.js';
+import type { Repair, WantedNetwork } from './types.js';
 
 /** What one dump of an overlay namespace tells. */
 export interface Found {
   readonly links: readonly Link[];
   readonly addresses: readonly FoundAddress[];
-  readonly arp: readonly FoundNeighbour[];
-  readonly fdb: readonly FoundNeighbour[];
+  /** Static entries of bridge ports, by `staticKey`. */
+  readonly statics: ReadonlySet<string>;
 }
 
 export interface Differences {
@@ -28,25 +29,21 @@ export interface Differences {
 
 export const linkNamed = (links: readonly Link[], name: string) => links.find(link => link.name === name);
 
-/** Why a VXLAN cannot be kept: these two are fixed when it is made. */
+/** Why a VXLAN cannot be kept: these are fixed when it is made. */
 export function vxlanMismatch(link: Link, wanted: WantedNetwork): Repair | undefined {
   if (link.kind !== 'vxlan') return `${VXLAN}: a ${link.kind || 'device'}, wanted a VXLAN`;
   if (link.vxlan?.vni !== wanted.vni) return `${VXLAN}: VNI ${link.vxlan?.vni}, wanted ${wanted.vni}`;
   if (link.vxlan.port !== wanted.port) return `${VXLAN}: port ${link.vxlan.port}, wanted ${wanted.port}`;
+  if (!link.vxlan.proxy) return `${VXLAN}: answers no ARP`;
   return undefined;
 }
 
-export function compare(
-  found: Found,
-  wanted: WantedNetwork,
-  peers: readonly RemotePeer[],
-  at: OverlayIndexes,
-): Differences {
+/** All but the entries of remote endpoints. */
+export function compare(found: Found, wanted: WantedNetwork, at: OverlayIndexes): Differences {
   const retired = found.links.some(({ group }) => group === REMOVAL_GROUP);
   const differences: Differences = { repairs: [], requests: [], missingPorts: [], strangers: [], retired };
   compareBase(found, wanted, at, differences);
   comparePorts(found, wanted, at, differences);
-  compareNeighbours(found, peers, at, differences);
   return differences;
 }
 
@@ -75,8 +72,11 @@ function compareLink(link: Link, wish: LinkChange & { readonly master?: number }
 
 function compareFlags(link: Link, unicastFlood: boolean, to: Differences): void {
   const { port } = link;
-  if (port && !port.learning && port.unicastFlood === unicastFlood) return;
-  mend(to, `${link.name}: port learns or floods wrongly`, setPort({ index: link.index }, unicastFlood));
+  const words: string[] = [];
+  if (port?.learning !== false) words.push('learning on, wanted off');
+  if (port?.unicastFlood !== unicastFlood) words.push(`flood wanted ${unicastFlood ? 'on' : 'off'}`);
+  if (words.length === 0) return;
+  mend(to, `${link.name}: ${words.join('; ')}`, setPort({ index: link.index }, unicastFlood));
 }
 
 function compareBase(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void {
@@ -106,10 +106,6 @@ function compareBase(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to
 }
 
 function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void {
-  const statics = new Set<string>();
-  for (const { index, mac, self, state } of found.fdb) {
-    if (!self && state === NUD_NOARP) statics.add(`${index} ${mac}`);
-  }
   const names = new Set<string>(wanted.leaving);
   for (const { overlayVeth, targetMac, endpointId } of wanted.ports) {
     names.add(overlayVeth);
@@ -120,42 +116,11 @@ function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, t
     }
     compareLink(link, { up: true, mtu: wanted.mtu, master: at.bridge }, to);
     compareFlags(link, false, to);
-    if (!statics.has(`${link.index} ${targetMac}`)) {
+    if (!found.statics.has(staticKey(link.index, targetMac))) {
       mend(to, `${overlayVeth}: entry of ${targetMac} missing`, setStatic(link.index, targetMac));
     }
   }
   for (const { kind, master, name } of found.links) {
     if (kind === 'veth' && master === at.bridge && !names.has(name)) to.strangers.push(name);
   }
-}
-
-function compareNeighbours(
-  found: Found,
-  peers: readonly RemotePeer[],
-  at: OverlayIndexes,
-  to: Differences,
-): void {
-  const arp = new Map<IpAddress, MacAddress>();
-  const fdb = new Map<MacAddress, IpAddress>();
-  for (const { address, mac, vtep } of peers) {
-    arp.set(address, mac);
-    fdb.set(mac, vtep);
-  }
-  for (const { index, state, destination, mac } of found.arp) {
-    if (index !== at.vxlan || destination === undefined) continue;
-    if (state === NUD_PERMANENT && arp.get(destination) === mac) arp.delete(destination);
-    else if (state === NUD_PERMANENT && !arp.has(destination)) {
-      mend(to, `ARP entry of ${destination} not wanted`, delArp(at.vxlan, destination));
-    }
-  }
-  for (const { index, self, state, mac, destination } of found.fdb) {
-    if (index !== at.vxlan || !self || mac === undefined || destination === undefined) continue;
-    if (state & NUD_PERMANENT && fdb.get(mac) === destination) fdb.delete(mac);
-    else if (!fdb.has(mac)) {
-      mend(to, `FDB entry ${mac} to ${destination} not wanted`, delFdb(at.vxlan, mac, destination));
-    }
-  }
-  for (const [address, mac] of arp)
-    mend(to, `ARP entry of ${address} missing`, setArp(at.vxlan, address, mac));
-  for (const [mac, vtep] of fdb) mend(to, `FDB entry ${mac} to ${vtep} missing`, setFdb(at.vxlan, mac, vtep));
 }

@@ -1,4 +1,5 @@
 /** The veth pair of one endpoint whose target is a namespace that somebody names: any container, any process. */
+import { KernelError } from '../model/errors.js';
 import type { IfName, MacAddress, NetnsPath } from '../model/scalars.js';
 import { newAddress } from './netlink/address.js';
 import type { Conn, Request } from './netlink/conn.js';
@@ -45,21 +46,33 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   using netns = Netns.open(target.path);
   using conn = connIn(netns, context.home);
   const present = linksOf(conn);
-  const known = present.find(({ mac, kind }) => mac === port.targetMac && kind === 'veth');
   const near = findLink(context.overlay, port.overlayVeth);
-  const whole = known && near && near.peer === known.index;
-  const name = known?.name ?? freeTargetName(present);
-  if (!whole) {
-    // Half of a pair: what it was made for is over.
-    if (near) context.overlay.run([delLink({ index: near.index })]);
-    if (known) conn.run([delLink({ index: known.index })]);
-    create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
+  const known = targetOf(present, port, near);
+  if (known && near) {
+    conn.run([setLink({ index: known.index }, { up: true }), newAddress(known.index, target.address)]);
+    return known.name;
   }
-  const [link] = conn
-    .run([setLink({ name }, { up: true }), getLink(name)])
-    .flatMap(message => parseLink(message) ?? []);
-  if (link) conn.run([newAddress(link.index, target.address)]);
+  // Half of a pair: what it was made for is over.
+  if (near) context.overlay.run([delLink({ index: near.index })]);
+  const name = freeTargetName(present);
+  const index = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
+  conn.run([setLink({ index }, { up: true }), newAddress(index, target.address)]);
   return name;
+}
+
+/**
+ * The target's end, whatever name it bears by now. The MAC alone is not enough: it follows from the address, and a
+ * container may be in two networks with the same addresses, or still hold a predecessor that is on its way out.
+ */
+function targetOf(
+  links: readonly Link[],
+  { targetMac }: { readonly targetMac: MacAddress },
+  near: Link | undefined,
+): Link | undefined {
+  const alike = links.filter(
+    ({ mac, kind, group }) => mac === targetMac && kind === 'veth' && group !== REMOVAL_GROUP,
+  );
+  return near && alike.find(({ index }) => index === near.peer);
 }
 
 export function freeTargetName(links: readonly Link[]): IfName {
@@ -67,29 +80,32 @@ export function freeTargetName(links: readonly Link[]): IfName {
   for (let n = 0; ; n++) if (!names.has(`${TARGET_PREFIX}${n}`)) return `${TARGET_PREFIX}${n}` as IfName;
 }
 
+/** Answers the index of the target's end. */
 function create(
   port: WantedPort,
   far: { readonly name: IfName; readonly mac: MacAddress; readonly netns: number },
   { overlay, bridge: master, mtu }: PlugContext,
-): void {
-  const { overlayVeth: name } = port;
+): number {
+  const { overlayVeth: name, targetMac } = port;
   const [link] = overlay
     .run([newVeth({ name }, far, { master, mtu }), setPort({ name }, false), getLink(name)])
     .flatMap(message => parseLink(message) ?? []);
-  if (link) overlay.run([setStatic(link.index, port.targetMac)]);
+  if (!link) throw new KernelError(`${name} was made and is gone again`, { veth: name });
+  overlay.run([setStatic(link.index, targetMac)]);
+  return link.peer;
 }
 
-/** The target's interface goes down and loses its name; a namespace that is gone took it along. */
+/** The target's interface goes down and loses its name; a namespace or a pair that is gone took it along. */
 export function retireInside(
   path: NetnsPath,
   port: { readonly targetMac: MacAddress; readonly overlayVeth: IfName },
-  home: Netns,
+  { home, overlay }: { readonly home: Netns; readonly overlay: Conn },
 ): void {
   const found = Netns.find(path);
   if (!found) return;
   using netns = found;
   using conn = connIn(netns, home);
-  const link = linksOf(conn).find(({ mac, kind }) => mac === port.targetMac && kind === 'veth');
+  const link = targetOf(linksOf(conn), port, findLink(overlay, port.overlayVeth));
   if (link) conn.attempt(retirement(link, retiredName('x', port.overlayVeth)));
 }
 

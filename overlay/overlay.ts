@@ -7,10 +7,12 @@ import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
 import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
 import { findLink, linksOf } from './endpoint.js';
+import { setEntries } from './entries.js';
+import { compareEntries } from './entry-diff.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
-import { getLinks, parseLink } from './netlink/link.js';
-import { delArp, delFdb, getArp, getFdb, parseNeighbour, setArp, setFdb } from './netlink/neighbour.js';
+import { delLink } from './netlink/link.js';
+import { delArp, delFdb, getArp, getFdb } from './netlink/neighbour.js';
 import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
 import {
   BRIDGE,
@@ -23,17 +25,9 @@ import {
   VXLAN,
   VXLAN_INDEX,
 } from './network.js';
-import { unpackPeers } from './peers.js';
+import { PeerRecords, unpackPeers } from './peers.js';
 import { plugAll, reap, retireAll, retireOverlays } from './ports.js';
-import type {
-  PlugResult,
-  PortChange,
-  ReconcileReport,
-  RemotePeer,
-  Repair,
-  Underlay,
-  WantedNetwork,
-} from './types.js';
+import type { PlugResult, PortChange, ReconcileReport, Repair, Underlay, WantedNetwork } from './types.js';
 
 /** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
 const REAP_AFTER_MS = 100;
@@ -67,27 +61,33 @@ export class Overlay {
   }
 
   async reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
-    const peers = unpackPeers(wanted.peers);
+    const peers = new PeerRecords(wanted.peers);
     const found = Netns.find(wanted.netns);
     if (!found) return this.#create(wanted, peers);
     using netns = found;
     using conn = connIn(netns, this.#home);
     const { at, repairs } = await this.#base(conn, netns, wanted);
     this.#indexes.set(wanted.netns, at);
-    switchOffNfCalls(netns, this.#home);
-    const differences = compare(this.#dump(conn, at), wanted, peers, at);
-    conn.run(differences.requests);
-    retireOverlays(conn, differences.strangers);
-    for (const stranger of differences.strangers) repairs.push(`${stranger}: port of no endpoint, removed`);
-    if (differences.retired || differences.strangers.length > 0) this.#reapSoon(wanted.netns);
+    repairs.push(...switchOffNfCalls(netns, this.#home));
+    const entries = compareEntries(
+      { arp: conn.packets(getArp(at.vxlan)), fdb: conn.packets(getFdb) },
+      peers,
+      at.vxlan,
+    );
+    const rest = compare({ ...baseOf(conn), statics: entries.statics }, wanted, at);
+    conn.run([...rest.requests, ...entries.requests]);
+    setEntries(conn, peers.pick(entries.unset), at.vxlan);
+    retireOverlays(conn, rest.strangers);
+    for (const stranger of rest.strangers) repairs.push(`${stranger}: port of no endpoint, removed`);
+    if (rest.retired || rest.strangers.length > 0) this.#reapSoon(wanted.netns);
     return {
       created: false,
-      repairs: [...repairs, ...differences.repairs],
-      missingPorts: differences.missingPorts,
+      repairs: [...repairs, ...rest.repairs, ...entries.repairs],
+      missingPorts: rest.missingPorts,
     };
   }
 
-  async #create(wanted: WantedNetwork, peers: readonly RemotePeer[]): Promise<ReconcileReport> {
+  async #create(wanted: WantedNetwork, peers: PeerRecords): Promise<ReconcileReport> {
     using netns = createNetns(wanted.netns, this.#home);
     try {
       using conn = connIn(netns, this.#home);
@@ -95,7 +95,7 @@ export class Overlay {
       createBridge(conn, wanted);
       switchOffNfCalls(netns, this.#home);
       await createVxlan(this.#host, conn, netns, wanted, at);
-      conn.run(entriesOf(peers, at.vxlan));
+      setEntries(conn, peers, at.vxlan);
       this.#indexes.set(wanted.netns, at);
     } catch (error) {
       removeNetnsFile(wanted.netns);
@@ -114,12 +114,14 @@ export class Overlay {
     const links = linksOf(conn);
     const taken = new Set(links.map(({ index }) => index));
     const free = (index: number) => (taken.has(index) ? Math.max(...taken) + index : index);
-    let bridge = linkNamed(links, BRIDGE)?.index;
+    const found = linkNamed(links, BRIDGE);
+    let bridge = found?.kind === 'bridge' ? found.index : undefined;
     if (bridge === undefined) {
+      if (found) conn.run([delLink({ index: found.index })]);
       bridge = free(BRIDGE_INDEX);
       createBridge(conn, wanted, bridge);
       taken.add(bridge);
-      repairs.push(`${BRIDGE}: missing`);
+      repairs.push(found ? `${BRIDGE}: a ${found.kind || 'device'}, wanted a bridge` : `${BRIDGE}: missing`);
     }
     const present = linkNamed(links, VXLAN);
     const mismatch = present ? vxlanMismatch(present, wanted) : `${VXLAN}: missing`;
@@ -129,15 +131,6 @@ export class Overlay {
     await createVxlan(this.#host, conn, netns, wanted, at);
     repairs.push(mismatch ?? '');
     return { at, repairs };
-  }
-
-  #dump(conn: Conn, at: OverlayIndexes): Found {
-    return {
-      links: conn.dump(getLinks).flatMap(message => parseLink(message) ?? []),
-      addresses: conn.dump(getAddresses).flatMap(message => parseAddress(message) ?? []),
-      arp: conn.dump(getArp(at.vxlan)).flatMap(message => parseNeighbour(message) ?? []),
-      fdb: conn.dump(getFdb).flatMap(message => parseNeighbour(message) ?? []),
-    };
   }
 
   changePorts(
@@ -189,7 +182,7 @@ export class Overlay {
     const { vxlan } = this.#indexesOf(path, conn);
     const remove = unpackPeers(change.remove);
     conn.run(remove.flatMap(({ address, mac, vtep }) => [delArp(vxlan, address), delFdb(vxlan, mac, vtep)]));
-    conn.run(entriesOf(unpackPeers(change.set), vxlan));
+    setEntries(conn, new PeerRecords(change.set), vxlan);
   }
 
   async removeNetwork(path: NetnsPath): Promise<void> {
@@ -240,9 +233,7 @@ export class Overlay {
 /** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */
 const LOOPBACK_MTU_MAX = 65_535 - 50;
 
-function* entriesOf(peers: readonly RemotePeer[], vxlan: number) {
-  for (const { address, mac, vtep } of peers) {
-    yield setArp(vxlan, address, mac);
-    yield setFdb(vxlan, mac, vtep);
-  }
-}
+const baseOf = (conn: Conn): Pick<Found, 'links' | 'addresses'> => ({
+  links: linksOf(conn),
+  addresses: conn.dump(getAddresses).flatMap(message => parseAddress(message) ?? []),
+});

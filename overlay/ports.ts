@@ -98,12 +98,15 @@ export function retireAll(
       return link?.kind === 'veth' && link.mac === mac ? retirement(link, retiredName('x', overlayVeth)) : [];
     }),
   );
-  for (const port of ports) if (port.target.kind === 'netns') retireInside(port.target.path, port, home);
-  if (overlay)
-    retireOverlays(
-      overlay,
-      ports.map(({ overlayVeth }) => overlayVeth),
-    );
+  // Without its overlay's end a pair is gone.
+  if (!overlay) return;
+  for (const port of ports) {
+    if (port.target.kind === 'netns') retireInside(port.target.path, port, { home, overlay });
+  }
+  retireOverlays(
+    overlay,
+    ports.map(({ overlayVeth }) => overlayVeth),
+  );
 }
 
 /** The same for ends in the overlay namespace alone, whatever their other ends are. */

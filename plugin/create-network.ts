@@ -183,12 +183,12 @@ function unpaired(deps: DriverDependencies, wish: Wish, network: Network | undef
 function command(wish: Wish, network: Network | undefined): string {
   const { reference } = wish.options;
   const option =
-    reference.kind === 'own' ? ownOption(network) : `sand-${reference.kind}=${valueOf(reference)}`;
+    reference.kind === 'own' ? ownOption(network) : `sand-${reference.kind}=${referenceText(reference)}`;
   const twice = reference.kind === 'own' && !network ? '' : ` --opt ${option} --ipam-opt ${option}`;
   return `docker network create --driver sand --ipam-driver sand${twice} NAME`;
 }
 
-const valueOf = (reference: Exclude<NetworkOptions['reference'], { kind: 'own' }>) =>
+const referenceText = (reference: Exclude<NetworkOptions['reference'], { kind: 'own' }>) =>
   reference.kind === 'id' ? reference.id : reference.name;
 
 /** One that Docker made a moment ago goes with the refused command: its id would lead nowhere. */

@@ -72,6 +72,9 @@ const etcdOptions = ({ hosts, tls, auth }: StoreOptions): IOptions => ({
     'grpc.keepalive_time_ms': 10_000, // etcd refuses pings more often than every 5 s
     'grpc.keepalive_timeout_ms': 3_000,
     'grpc.keepalive_permit_without_calls': 1,
+    // gRPC's own pauses grow to two minutes: an etcd that is back would not be seen for as long.
+    'grpc.initial_reconnect_backoff_ms': 100,
+    'grpc.max_reconnect_backoff_ms': 500,
   },
   // A function: a fresh deadline for each attempt. On a stream it would end the stream.
   defaultCallOptions: context => (context.isStream ? {} : { deadline: Date.now() + ATTEMPT_DEADLINE_MS }),

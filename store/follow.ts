@@ -18,7 +18,7 @@ import { endOfPrefix } from './keys.js';
 // Chosen by us.
 const PAGE_KEYS = 5_000; // a page of endpoint records is some 2 MB
 const CREATED_WITHIN_MS = 3_000; // a stream that no member confirms is given up
-const BACKOFF_MS = { first: 50, most: 2_000 }; // "current within 2 s of etcd's return"
+const BACKOFF_MS = { first: 50, most: 800 }; // "current within 2 s of etcd's return"
 const DOUBT_EVERY_MS = 10 * 60_000; // etcd 3.4 and 3.5 can miss a delete at a compacted revision
 
 export type Change =

@@ -134,6 +134,10 @@ export function* messagesOf(packet: Buffer): Generator<Message> {
   }
 }
 
+/** A packet as words; messages and attributes begin on their borders. */
+export const wordsOf = (packet: Uint8Array) =>
+  new Int32Array(packet.buffer, packet.byteOffset, packet.length >> 2);
+
 export type Attributes = ReadonlyMap<number, Buffer>;
 
 /** The attributes from byte `from` of a payload on. A length that does not fit ends the list. */
@@ -158,16 +162,54 @@ export const u8Of = (bytes: Buffer | undefined) => bytes?.[0];
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 export const macText = (b: Uint8Array): MacAddress =>
   `${HEX[b[0] ?? 0]}:${HEX[b[1] ?? 0]}:${HEX[b[2] ?? 0]}:${HEX[b[3] ?? 0]}:${HEX[b[4] ?? 0]}:${HEX[b[5] ?? 0]}` as MacAddress;
-export const macBytes = (mac: MacAddress): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
+export function macBytes(mac: MacAddress): Buffer {
+  const bytes = Buffer.alloc(6);
+  writeMac(mac, bytes, 0);
+  return bytes;
+}
+
+/** Of a hexadecimal digit in either case: letters have bit 6 set, and a nine less than their value below it. */
+const digitOf = (code: number) => (code & 15) + (code >> 6) * 9;
+
+/** Puts six bytes into `into`; without a text or a buffer in between, for thousands of them at once. */
+export function writeMac(mac: MacAddress, into: Uint8Array, at: number): void {
+  for (let i = 0; i < 6; i++) {
+    into[at + i] = (digitOf(mac.charCodeAt(3 * i)) << 4) | digitOf(mac.charCodeAt(3 * i + 1));
+  }
+}
 
 /** Four or sixteen bytes in network order. */
 export function ipBytes(address: IpAddress): Buffer {
-  if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
+  const bytes = Buffer.alloc(16);
+  return bytes.subarray(0, writeIp(address, bytes, 0));
+}
+
+const [DOT, COLON] = [0x2e, 0x3a];
+
+/** Puts the bytes into `into` and answers how many: four or sixteen. */
+export function writeIp(address: IpAddress, into: Uint8Array, at: number): number {
+  let octet = 0;
+  let to = at;
+  for (let i = 0; i < address.length; i++) {
+    const code = address.charCodeAt(i);
+    if (code === DOT) {
+      into[to++] = octet;
+      octet = 0;
+    } else if (code >= 0x30 && code < COLON) octet = octet * 10 + code - 0x30;
+    else return writeIpv6(address, into, at);
+  }
+  into[to] = octet;
+  return 4;
+}
+
+function writeIpv6(address: IpAddress, into: Uint8Array, at: number): number {
   const [head = '', tail] = address.split('::');
   const groups = (text: string | undefined) => (text ? text.split(':') : []);
   const [front, back] = [groups(head), groups(tail)];
   const middle = Array<string>(8 - front.length - back.length).fill('0');
-  return Buffer.from([...front, ...middle, ...back].map(group => group.padStart(4, '0')).join(''), 'hex');
+  const hex = [...front, ...middle, ...back].map(group => group.padStart(4, '0')).join('');
+  into.set(Buffer.from(hex, 'hex'), at);
+  return 16;
 }
 
 export function ipText(bytes: Uint8Array): IpAddress {

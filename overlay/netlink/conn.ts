@@ -1,6 +1,6 @@
 /** Requests on a netlink socket: batches with one acknowledgement, dumps, and the kernel's own words in errors. */
 import { KernelError } from '../../model/errors.js';
-import { attributesOf, type Message, messagesOf, textOf, Writer } from './codec.js';
+import { attributesOf, type Message, messagesOf, textOf, Writer, wordsOf } from './codec.js';
 import {
   BATCH_MESSAGES,
   NLM_F_ACK,
@@ -16,22 +16,32 @@ import {
 } from './constants.js';
 import { closeFd, errnoName, openRouteSocket, receive, send, sendSlowly } from './socket.js';
 
-/** One message: what it is, for errors, and how its body is written. */
-export interface Request {
+/** How an error names a request, and which error numbers are an answer, not a failure. */
+export interface Named {
+  /** Like "link add sand0 type veth". */
+  readonly what: string;
+  readonly expected?: readonly number[];
+}
+
+/** One message: how its body is written. */
+export interface Request extends Named {
   readonly type: number;
   /** Beside NLM_F_REQUEST. */
   readonly flags: number;
-  /** Like "link add sand0 type veth": names the request in an error. */
-  readonly what: string;
-  /** Error numbers that are an answer, not a failure. */
-  readonly expected?: readonly number[];
   write(writer: Writer): void;
 }
 
-interface Attempted {
+/** Messages that were sent together: `what` names the one with sequence number `first` + i. */
+export interface Batch<N extends Named = Named> {
+  readonly first: number;
+  readonly count: number;
+  what(i: number): N;
+}
+
+interface Attempted<N extends Named = Request> {
   /** Messages that came back beside acknowledgements. */
   readonly answers: Message[];
-  readonly failures: Map<Request, KernelError>;
+  readonly failures: Map<N, KernelError>;
 }
 
 const DUMP_TRIES = 5; // a dump that others disturb is asked for again
@@ -51,99 +61,113 @@ export class Conn implements Disposable {
    * Sends the requests in batches and answers the messages that came back beside acknowledgements.
    * @throws KernelError for the first refusal that the request did not expect; later requests were carried out.
    */
-  run(requests: Iterable<Request>): Message[] {
+  run(requests: readonly Request[]): Message[] {
     const { answers, failures } = this.attempt(requests);
     for (const failure of failures.values()) throw failure;
     return answers;
   }
 
   /** The same, with each refusal beside its request. */
-  attempt(requests: Iterable<Request>): Attempted {
+  attempt(requests: readonly Request[]): Attempted {
     const done: Attempted = { answers: [], failures: new Map() };
-    let batch: Request[] = [];
-    const flush = () => {
-      if (batch.length > 0) this.#exchange(batch, done);
-      batch = [];
-    };
-    for (const request of requests) {
-      batch.push(request);
-      if (batch.length === BATCH_MESSAGES) flush();
+    for (let from = 0; from < requests.length; from += BATCH_MESSAGES) {
+      const batch = this.#encode(requests.slice(from, from + BATCH_MESSAGES));
+      send(this.#fd, this.#writer.bytes());
+      this.#collect(batch, done);
     }
-    flush();
     return done;
+  }
+
+  /** Sequence numbers for messages that the caller writes himself. Answers the first of them. */
+  reserve(count: number): number {
+    const first = this.#sequence + 1;
+    this.#sequence += count;
+    return first;
+  }
+
+  /** Sends a batch that the caller has written, of which the last message asks for an acknowledgement. @throws KernelError like `run`. */
+  exchange(bytes: Uint8Array, batch: Batch): void {
+    send(this.#fd, bytes);
+    this.#complete(batch);
   }
 
   /** One request that the kernel may hold for tens of milliseconds; the thread goes on meanwhile. */
   async runSlowly(request: Request): Promise<void> {
-    const first = this.#encode([request]);
+    const batch = this.#encode([request]);
     await sendSlowly(this.#fd, Buffer.from(this.#writer.bytes()));
-    const done: Attempted = { answers: [], failures: new Map() };
-    this.#collect([request], first, done);
-    for (const failure of done.failures.values()) throw failure;
+    this.#complete(batch);
   }
 
-  /** All answers to a dump request. */
+  #complete(batch: Batch<Named>): void {
+    const failures = new Map<Named, KernelError>();
+    this.#collect(batch, { answers: [], failures });
+    for (const failure of failures.values()) throw failure;
+  }
+
+  /** All answers to a dump request, and what ends them. */
   dump(request: Request): Message[] {
+    return this.packets(request).flatMap(packet => [...messagesOf(packet)]);
+  }
+
+  /** The packets of a dump, for answers too many to be taken apart one by one. */
+  packets(request: Request): Buffer[] {
     for (let tries = 1; ; tries++) {
-      const { messages, disturbed } = this.#dumpOnce(request);
-      if (!disturbed || tries === DUMP_TRIES) return messages;
+      const { packets, disturbed } = this.#dumpOnce(request);
+      if (!disturbed || tries === DUMP_TRIES) return packets;
     }
   }
 
-  #dumpOnce(request: Request): { messages: Message[]; disturbed: boolean } {
+  #dumpOnce(request: Request): { packets: Buffer[]; disturbed: boolean } {
+    const sequence = this.reserve(1);
     this.#writer.clear();
-    this.#writer.begin(request.type, NLM_F_REQUEST | NLM_F_DUMP | request.flags, ++this.#sequence);
+    this.#writer.begin(request.type, NLM_F_REQUEST | NLM_F_DUMP | request.flags, sequence);
     request.write(this.#writer);
     this.#writer.end();
     send(this.#fd, this.#writer.bytes());
-    const messages: Message[] = [];
+    const packets: Buffer[] = [];
     let disturbed = false;
     for (;;) {
-      // A copy: the messages' payloads outlive the next receive.
+      // A copy: it outlives the next receive.
       const packet = Buffer.from(this.#into.subarray(0, receive(this.#fd, this.#into)));
-      for (const message of messagesOf(packet)) {
-        if (message.sequence !== this.#sequence) continue;
-        if (message.flags & NLM_F_DUMP_INTR) disturbed = true;
-        if (message.type === NLMSG_DONE) return { messages, disturbed };
-        if (message.type === NLMSG_ERROR) throw errorOf(message, request) ?? new KernelError(request.what);
-        messages.push(message);
-      }
+      if (packet.readUInt32LE(8) !== sequence) continue;
+      packets.push(packet);
+      const survey = surveyOf(packet);
+      disturbed ||= (survey.flags & NLM_F_DUMP_INTR) !== 0;
+      if (survey.lastType === NLMSG_DONE) return { packets, disturbed };
+      if (survey.lastType === NLMSG_ERROR) throw refusalIn(packet, request);
     }
   }
 
-  #exchange(batch: readonly Request[], done: Attempted): void {
-    const first = this.#encode(batch);
-    send(this.#fd, this.#writer.bytes());
-    this.#collect(batch, first, done);
-  }
-
   /** Errors come without being asked for; one acknowledgement at the end tells that all is done. */
-  #encode(batch: readonly Request[]): number {
-    const first = this.#sequence + 1;
+  #encode(requests: readonly Request[]): Batch<Request> {
+    const first = this.reserve(requests.length);
     this.#writer.clear();
-    batch.forEach((request, i) => {
-      const ack = i === batch.length - 1 ? NLM_F_ACK : 0;
-      this.#writer.begin(request.type, NLM_F_REQUEST | request.flags | ack, ++this.#sequence);
+    requests.forEach((request, i) => {
+      const ack = i === requests.length - 1 ? NLM_F_ACK : 0;
+      this.#writer.begin(request.type, NLM_F_REQUEST | request.flags | ack, first + i);
       request.write(this.#writer);
       this.#writer.end();
     });
-    return first;
+    return { first, count: requests.length, what: i => requests[i] as Request };
   }
 
-  #collect(batch: readonly Request[], first: number, { answers, failures }: Attempted): void {
+  #collect<N extends Named>({ first, count, what }: Batch<N>, { answers, failures }: Attempted<N>): void {
     for (;;) {
-      const packet = Buffer.from(this.#into.subarray(0, receive(this.#fd, this.#into)));
+      const packet = this.#into.subarray(0, receive(this.#fd, this.#into));
       for (const message of messagesOf(packet)) {
-        const request = batch[message.sequence - first];
-        if (!request) continue;
+        const i = message.sequence - first;
+        if (i < 0 || i >= count) continue;
         if (message.type !== NLMSG_ERROR) {
-          answers.push(message);
+          // A copy: it outlives the next receive.
+          answers.push({ ...message, payload: Buffer.from(message.payload) });
           continue;
         }
-        const error = errorOf(message, request);
-        if (error && !request.expected?.includes(error.facts['errno'] as number))
-          failures.set(request, error);
-        if (message.sequence === this.#sequence) return;
+        if (message.payload.readInt32LE(0) !== 0) {
+          const request = what(i);
+          const error = unexpected(message, request);
+          if (error) failures.set(request, error);
+        }
+        if (i === count - 1) return;
       }
     }
   }
@@ -160,8 +184,31 @@ const sharedBuffer = () => {
   return buffer;
 };
 
+/** Flags of all messages of a packet together, and the type of the last, which alone can end a dump. */
+function surveyOf(packet: Buffer): { flags: number; lastType: number } {
+  const words = wordsOf(packet);
+  let [flags, lastType] = [0, 0];
+  for (let at = 0; at < words.length; ) {
+    const header = words[at + 1] ?? 0;
+    flags |= header >>> 16;
+    lastType = header & 0xffff;
+    at += Math.max(4, ((words[at] ?? 0) + 3) >> 2);
+  }
+  return { flags, lastType };
+}
+
+function refusalIn(packet: Buffer, { what }: Request): KernelError {
+  const last = [...messagesOf(packet)].at(-1);
+  return (last && errorOf(last, what)) ?? new KernelError(`${what} is not answered by the kernel`);
+}
+
+function unexpected(message: Message, { what, expected }: Named): KernelError | undefined {
+  const error = errorOf(message, what);
+  return expected?.includes(error?.facts['errno'] as number) ? undefined : error;
+}
+
 /** struct nlmsgerr, with the kernel's text where it gives one; undefined for an acknowledgement. */
-function errorOf(message: Message, { what }: Request): KernelError | undefined {
+function errorOf(message: Message, what: string): KernelError | undefined {
   const errno = -message.payload.readInt32LE(0);
   if (errno === 0) return undefined;
   let from = 4 + 16;

@@ -15,7 +15,6 @@ import {
   NETLINK_GET_STRICT_CHK,
   NETLINK_ROUTE,
   SO_RCVBUFFORCE,
-  SO_SNDBUFFORCE,
   SOCK_RAW_CLOEXEC,
   SOL_NETLINK,
   SOL_SOCKET,
@@ -35,7 +34,7 @@ const calls = {
   umount2: libc.func('umount2', 'int', ['str', 'int']),
 };
 
-const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024; // chosen: the errors of a whole batch, with their texts
 const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number as number, name]));
 
 /** Name of an error number: 17 → EEXIST. */
@@ -59,8 +58,7 @@ export function openRouteSocket(): number {
   const address = Buffer.alloc(12); // struct sockaddr_nl: the kernel chooses the port id
   address.writeUInt16LE(AF_NETLINK);
   check(calls.bind(fd, address, address.length), 'bind');
-  setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER_BYTES);
-  setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES);
+  setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
   setOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
   setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
   setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);

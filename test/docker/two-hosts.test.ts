@@ -3,6 +3,7 @@ import { snapshot, untilNothingLeft } from '../support/leftovers.js';
 import {
   addressIn,
   createNamed,
+  netnsOf,
   overlayPath,
   ping,
   removeContainers,
@@ -31,10 +32,8 @@ interface FdbEntry {
 const macOf = (address: string) =>
   ['02', '84', ...address.split('.').map(byte => Number(byte).toString(16).padStart(2, '0'))].join(':');
 
-const linksIn = (host: DockerHost, container: string) =>
-  host
-    .docker('inspect', '--format', '{{.State.Pid}}', container)
-    .then(pid => host.json<Link[]>(['ip', '-j', '-d', 'addr'], { netns: `/proc/${pid}/ns/net` }));
+const linksIn = async (host: DockerHost, container: string) =>
+  host.json<Link[]>(['ip', '-j', '-d', 'addr'], { netns: await netnsOf(host, container) });
 
 describe('two hosts, one network', () => {
   let sand: SandLab;

@@ -105,9 +105,9 @@ export async function addressIn(host: DockerHost, container: string, network: st
   return address;
 }
 
-/** One command in a container without dockerd, which may be away: by nsenter, with the machine's programs. */
-export async function pidOf(host: DockerHost, container: string): Promise<number> {
-  return Number(await host.docker('inspect', '--format', '{{.State.Pid}}', container));
+/** The container's network namespace, for programs of the machine: they need no dockerd, which may be away. */
+export async function netnsOf(host: DockerHost, container: string): Promise<string> {
+  return `/proc/${await host.docker('inspect', '--format', '{{.State.Pid}}', container)}/ns/net`;
 }
 
 /** Pings from inside a container. @throws {Error} with ping's words when an answer is missing. */
