@@ -32,6 +32,7 @@ const wantedOf = (id: NetworkId, netns: NetnsPath, peers: readonly RemotePeer[])
   mtu: 1450,
   gateway: '10.16.0.1/16' as InterfaceAddress,
   ports: [],
+  leaving: [],
   peers: packPeers(peers),
 });
 

@@ -32,6 +32,9 @@ export function encodeJoinToken(host: string, tls: Required<StoreTls>): string {
 function decodeJoinToken(value: string): EtcdAddress {
   const [host = '', text = '', ...more] = value.slice(TOKEN_SCHEME.length).split('/');
   const packed = Buffer.from(text, 'base64url');
+  // Node skips what is no base64: compare with what it took.
+  if (packed.toString('base64url') !== text)
+    throw refuse('is no whole join value: copy the whole line that the first host prints');
   const parts: Buffer[] = [];
   for (let at = 0; at + 2 <= packed.length; ) {
     const length = packed.readUInt16BE(at);
@@ -52,26 +55,33 @@ function decodeJoinToken(value: string): EtcdAddress {
  */
 export function parseEtcdHosts(value: string): EtcdAddress {
   if (value.startsWith(TOKEN_SCHEME)) return decodeJoinToken(value);
-  const [first = '', ...rest] = value.split(',').map(host => host.trim());
-  const [, scheme = '', host = ''] = /^([a-z+]+:\/\/)?(.*)$/.exec(first) ?? [];
+  const items = value.split(',').map(item => item.trim());
+  if (items.every(item => item.startsWith('unix:'))) return { hosts: items.map(socketOf) };
+  const [, scheme = ''] = /^([a-z+]+:\/\/)/.exec(items[0] ?? '') ?? [];
   if (!['', 'http://', 'https://'].includes(scheme))
     throw refuse(`has the scheme ${scheme}; it takes http:// and https://`);
-  const hosts = [host, ...rest].map(item => {
-    if (item.startsWith('unix:')) return item;
-    return hostOf(item.startsWith(scheme) ? item.slice(scheme.length) : item, scheme);
-  });
+  const hosts = items.map(item => hostOf(item.startsWith(scheme) ? item.slice(scheme.length) : item, scheme));
   return { hosts };
+}
+
+/** `unix:/path` and `unix:///path` name the same socket. */
+function socketOf(item: string): string {
+  const path = item.slice('unix:'.length).replace(/^\/\/(?=\/)/, '');
+  if (!/^\/[^/]/.test(path))
+    throw refuse(`has the socket ${JSON.stringify(item)}; it takes an absolute path`);
+  return `unix:${path}`;
 }
 
 function hostOf(text: string, scheme: string): string {
   const [, name = '', port = String(ETCD_PORT)] =
     /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(\d+))?\/?$/.exec(text) ?? [];
   const address = name.replace(/^\[|\]$/g, '');
-  const known = isIP(address) !== 0 || /[A-Za-z0-9]/.test(name);
+  // Digits and dots that are no address are a slip of the keyboard, never a name.
+  const known = isIP(address) !== 0 || (/[A-Za-z0-9]/.test(name) && !/^[\d.]+$/.test(name));
   if (!known || Number(port) < 1 || Number(port) > 65_535) {
     throw refuse(
-      `has the item ${JSON.stringify(text)}; an item is a host with a port, such as 10.0.0.5:2379`,
+      `has the item ${JSON.stringify(text.slice(0, 80))}; an item is a host with a port, such as 10.0.0.5:2379`,
     );
   }
-  return `${scheme}${name}:${port}`;
+  return `${scheme}${name}:${Number(port)}`;
 }

