@@ -1,6 +1,6 @@
 /**
  * `make bench`: every row of the table of budgets, each beside a floor that was measured in the same run.
- * ROW=name picks one; `--json` prints the figures for machines, `--list` the rows.
+ * ROW=name picks one; `--json` prints the figures for machines, `--markdown` for docs/benchmarks.md, `--list` the rows.
  */
 import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
@@ -8,12 +8,12 @@ import { painter } from './drawing.js';
 import { missing } from './requirements.js';
 import type { Row } from './row.js';
 import { ROWS } from './rows.js';
-import { asJson, drawTable, type Measured } from './table.js';
+import { asJson, asMarkdown, drawTable, type Measured } from './table.js';
 
 const flags = new Set(process.argv.slice(2));
-const forMachines = flags.has('--json');
+const FLAGS = ['--json', '--markdown', '--list'];
 const startedAt = performance.now();
-// Progress is for people: with --json standard output holds nothing else.
+// Progress is for people: standard output holds the table alone.
 const progress = process.stderr;
 const dim = painter(progress);
 
@@ -59,9 +59,11 @@ function machine() {
   };
 }
 
-const flagsKnown = new Set(['--json', '--list']);
+const describe = ({ date, kernel, node, cores, cpu, load }: ReturnType<typeof machine>) =>
+  `${date}, Linux ${kernel}, Node ${node}, ${cores} cores of ${cpu}, load ${load} at the start`;
+
 for (const flag of flags)
-  if (!flagsKnown.has(flag)) refuse([`${flag} is not known; there are --json and --list`]);
+  if (!FLAGS.includes(flag)) refuse([`${flag} is not known; there are ${FLAGS.join(', ')}`]);
 if (flags.has('--list')) {
   for (const { name, what } of ROWS) process.stdout.write(`${name.padEnd(14)}${what}\n`);
   process.exit(0);
@@ -72,11 +74,11 @@ const rows = chosen();
 const before = machine();
 const all: Measured[] = [];
 for (const row of rows) all.push(await measure(row));
-if (forMachines) process.stdout.write(`${asJson(all, before)}\n`);
+if (flags.has('--json')) process.stdout.write(`${asJson(all, before)}\n`);
+else if (flags.has('--markdown')) process.stdout.write(`${describe(before)}\n\n${asMarkdown(all)}\n`);
 else {
-  const { date, kernel, node, cores, cpu, load } = before;
-  const where = `${date}, Linux ${kernel}, Node ${node}, ${cores} cores of ${cpu}, load ${load} at the start`;
-  process.stdout.write(`\n${where}\n\n${drawTable(all, painter(process.stdout)).join('\n')}\n`);
+  const table = drawTable(all, painter(process.stdout));
+  process.stdout.write(`\n${describe(before)}\n\n${table.join('\n')}\n`);
 }
 // A budget that is not met is a finding, not a failure; a row that could not be measured is one.
 process.exit(all.some(({ error }) => error !== undefined) ? 1 : 0);

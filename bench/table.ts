@@ -1,6 +1,6 @@
 /** The table that `make bench` prints at the end, and its form for machines. */
 import type { Paint } from './drawing.js';
-import type { Figure, Numbers } from './row.js';
+import type { Figure } from './row.js';
 
 export interface Measured {
   readonly row: string;
@@ -60,12 +60,27 @@ export function drawTable(all: readonly Measured[], paint: Paint): string[] {
     return each.at(-1) === 'NO' ? paint(text, 'red') : text;
   });
   const rule = widths.map(width => '─'.repeat(width)).join('──');
-  const failures = all.flatMap(({ row, error }) => (error ? [paint(`${row}: ${error}`, 'red')] : []));
-  const noted = all.flatMap(({ row, figures }) =>
-    [...new Set(figures.flatMap(({ note }) => (note ? [note] : [])))].map(note => `${row}: ${note}`),
-  );
-  return [paint(line(HEAD), 'bold'), rule, ...body, rule, ...failures, ...noted];
+  return [paint(line(HEAD), 'bold'), rule, ...body, rule, ...notesOf(all)];
 }
+
+/** The table for docs/benchmarks.md. */
+export function asMarkdown(all: readonly Measured[]): string {
+  const line = (texts: readonly string[]) => `| ${texts.join(' | ')} |`;
+  const rows = all.flatMap(({ row, figures }) => figures.map(figure => line(cells(row, figure))));
+  return [
+    line(HEAD),
+    line(HEAD.map(() => '---')),
+    ...rows,
+    '',
+    ...notesOf(all).map(note => `- ${note}`),
+  ].join('\n');
+}
+
+const notesOf = (all: readonly Measured[]): string[] =>
+  all.flatMap(({ row, figures, error }) => [
+    ...(error ? [`${row} could not be measured: ${error}`] : []),
+    ...new Set(figures.flatMap(({ note }) => (note ? [`${row}: ${note}`] : []))),
+  ]);
 
 /** One object a figure, with its row's name. */
 export function asJson(all: readonly Measured[], machine: object): string {
@@ -75,5 +90,3 @@ export function asJson(all: readonly Measured[], machine: object): string {
   const errors = all.flatMap(({ row, error }) => (error ? [{ row, error }] : []));
   return JSON.stringify({ machine, figures, errors }, undefined, 2);
 }
-
-export type { Numbers };

@@ -190,7 +190,8 @@ export class Endpoints {
 
   /** The container has left; its endpoint goes with the call that follows. */
   leave(dockerEndpointId: string): void {
-    this.#deps.reconciler.ports.leave(endpointIdOf(dockerEndpointId));
+    const id = endpointIdOf(dockerEndpointId);
+    this.#deps.reconciler.ports.leave(id, overlayVethOf(id));
   }
 
   /** Removes an endpoint of this host. Unknown ones are gone already. Answered while etcd is away, too. */

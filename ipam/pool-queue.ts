@@ -15,6 +15,9 @@ const GIVE_BACK_AFTER_MS = 3_000;
 const GIVE_BACK_ATTEMPTS = 20; // against hosts that write the same pool
 const GIVE_UP_AFTER_MS = 6_000; // a change that has not come through by then is refused
 
+/** Milliseconds, twice as many after every second lost race. */
+const pauseAfter = (lost: number) => 2 * Math.min(2 ** (lost / 2), 32);
+
 interface Waiting {
   readonly change: AddressChange;
   readonly since: number;
@@ -72,7 +75,8 @@ export class PoolQueue implements AsyncDisposable {
         const left = await this.#attempt(group);
         lost = left.length === group.length ? lost + 1 : 0;
         this.#waiting.unshift(...this.#withoutExpired(left));
-        if (lost > 0) await sleep(Math.random() * Math.min(2 ** lost, 32));
+        // The first loss brings what there is now, and is followed at once: a pause would make that old again.
+        if (lost > 0 && lost % 2 === 0) await sleep(Math.random() * pauseAfter(lost));
       } catch (thrown) {
         this.#pool.forgetView();
         const error = toSandError(thrown);

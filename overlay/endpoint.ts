@@ -106,14 +106,12 @@ export function retireInside(
   using netns = found;
   using conn = connIn(netns, home);
   const link = targetOf(linksOf(conn), port, findLink(overlay, port.overlayVeth));
-  if (link) conn.attempt(retirement(link, retiredName('x', port.overlayVeth)));
+  if (link) conn.attempt(retirement(link, port.overlayVeth));
 }
 
-/** Another letter in front: the endpoint's own name is free at once. */
-export const retiredName = (letter: string, name: IfName) => `${letter}${name.slice(1)}` as IfName;
-
-/** Down first: an interface that is up keeps its name. */
-export const retirement = ({ index, master }: Link, rename: IfName): Request[] => [
-  setLink({ index }, { up: false }),
-  setLink({ index }, { rename, group: REMOVAL_GROUP, ...(master === 0 ? {} : { master: 0 }) }),
+/** A target's end goes down and bears another name; the overlay end's, with another letter in front. */
+export const retirement = ({ index, up }: Link, overlayVeth: IfName): Request[] => [
+  // Down first: an interface that is up keeps its name.
+  ...(up ? [setLink({ index }, { up: false })] : []),
+  setLink({ index }, { rename: `x${overlayVeth.slice(1)}` as IfName, group: REMOVAL_GROUP }),
 ];

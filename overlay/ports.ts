@@ -4,11 +4,11 @@
  */
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { findLink, type PlugContext, plugInside, retiredName, retireInside, retirement } from './endpoint.js';
+import { findLink, type PlugContext, plugInside, retireInside, retirement } from './endpoint.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
-import { delGroup, getLink, newVeth, parseLink, setPort } from './netlink/link.js';
+import { delGroup, delLink, getLink, newVeth, parseLink, setLink, setPort } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import type { Netns } from './netns.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
@@ -60,6 +60,12 @@ function plugAlone(port: WantedPort, context: PlugContext): PlugResult {
 /** A pair that could not be made because there is one. @throws ConflictError when its other end is elsewhere. */
 function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
   const near = findLink(context.overlay, port.overlayVeth);
+  if (near?.group === REMOVAL_GROUP) {
+    // The endpoint's own predecessor, on its way out: rare enough to wait for the kernel.
+    context.overlay.run([delLink({ index: near.index })]);
+    const [again] = plugAll([port], context);
+    if (again && 'ifName' in again) return again.ifName;
+  }
   const far = findLink(context.host, name);
   if (near && far?.kind === 'veth' && far.mac === port.targetMac && near.peer === far.index) {
     context.overlay.run([setPort({ index: near.index }, false), setStatic(near.index, port.targetMac)]);
@@ -95,7 +101,7 @@ export function retireAll(
   host.attempt(
     inHost.flatMap(({ name, mac, overlayVeth }) => {
       const link = targets.get(name);
-      return link?.kind === 'veth' && link.mac === mac ? retirement(link, retiredName('x', overlayVeth)) : [];
+      return link?.kind === 'veth' && link.mac === mac ? retirement(link, overlayVeth) : [];
     }),
   );
   // Without its overlay's end a pair is gone.
@@ -113,8 +119,8 @@ export function retireAll(
 export function retireOverlays(overlay: Conn, names: readonly IfName[]): void {
   const links = byName(overlay.attempt(names.map(getLink)).answers);
   overlay.attempt(
-    [...links.values()].flatMap(link =>
-      link.kind === 'veth' ? retirement(link, retiredName('y', link.name)) : [],
+    [...links.values()].flatMap(({ kind, index }) =>
+      kind === 'veth' ? [setLink({ index }, { up: false, master: 0, group: REMOVAL_GROUP })] : [],
     ),
   );
 }

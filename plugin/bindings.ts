@@ -124,11 +124,12 @@ export class Bindings {
     ];
   }
 
-  /** Drops the promise; the network goes with it when Docker made it and nobody else has it. */
+  /** Drops the promise, later while etcd is away; the network goes with it when Docker made it and nobody else has it. */
   async withdraw(networkId: NetworkId): Promise<void> {
     const pending = this.pendingOf(networkId);
     if (!pending) return;
-    await this.#delete([{ delete: this.keyOf(pending) }]);
+    const kept = { kind: 'binding', docker_network_id: pending.docker_network_id } as const;
+    await this.#engine.journal.orKeep(kept, () => this.#delete([{ delete: this.keyOf(pending) }]));
   }
 
   /** Unties Docker's network, with endpoints of it that Docker forgot. Kept for later while etcd is away. */

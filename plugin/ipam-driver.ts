@@ -108,7 +108,7 @@ async function releasePool(
   const bound = mirror
     .bindings(PoolID)
     .some(binding => binding.hostname === options.host.name && binding !== bindings.pendingOf(PoolID));
-  if (!bound) await bindings.withdraw(PoolID).catch(() => undefined);
+  if (!bound) await bindings.withdraw(PoolID);
   return DONE;
 }
 

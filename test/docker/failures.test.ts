@@ -1,4 +1,5 @@
-import { type PluginAnswer, pluginCall } from '../support/agent-process.js';
+import { pluginCall } from '../support/agent-process.js';
+import { errorOf } from '../support/docker-calls.js';
 import type { DockerHost } from '../support/docker-host.js';
 import { snapshot, untilNothingLeft } from '../support/leftovers.js';
 import { addressIn, createNamed, removeContainers, runSleeper, SandLab } from '../support/sand-lab.js';
@@ -7,18 +8,6 @@ import { until } from '../support/until.js';
 const UNKNOWN = '6ffc3990-b212-47f2-a5d1-2afe7526e548';
 const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
 const BIG = 'x'.repeat(1024 * 1024);
-
-/** The text of an error, which has to stand under both keys: each kind of driver reads another. */
-function errorOf({ status, body }: PluginAnswer): string {
-  const { Err, Error: error } = body as { Err?: unknown; Error?: unknown };
-  expect({ status, Err: typeof Err, same: Err === error }).toEqual({
-    status: 200,
-    Err: 'string',
-    same: true,
-  });
-  expect(Err).not.toBe('');
-  return String(Err);
-}
 
 /** Bodies of each method that has arguments, as Docker sends them. */
 const BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {

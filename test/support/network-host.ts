@@ -1,0 +1,73 @@
+/** One host of a cluster in this process: an engine with its own client, without endpoints of its own. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Engine } from '../../engine/engine.js';
+import { parseHostName, parseIpv4 } from '../../model/scalars.js';
+import type { Kernel } from '../../overlay/kernel.js';
+import { Bindings } from '../../plugin/bindings.js';
+import { StoreClient } from '../../store/client.js';
+import { Keys } from '../../store/keys.js';
+import { LogBook } from './log-book.js';
+
+export interface NetworkHostPlan {
+  readonly hosts: readonly string[];
+  readonly prefix: string;
+  readonly name: string;
+  /** Shared by all hosts of a test: nothing here has an endpoint. */
+  readonly kernel: Kernel;
+  readonly maxVni?: number;
+}
+
+export class NetworkHost implements AsyncDisposable {
+  readonly engine: Engine;
+  readonly bindings: Bindings;
+  readonly log: LogBook;
+  readonly #directory: string;
+
+  private constructor(plan: NetworkHostPlan, directory: string) {
+    this.#directory = directory;
+    this.log = new LogBook();
+    this.engine = new Engine({
+      store: new StoreClient({ hosts: plan.hosts }),
+      keys: new Keys(plan.prefix),
+      kernel: plan.kernel,
+      host: {
+        name: parseHostName(plan.name),
+        vtep: parseIpv4('127.0.0.1'),
+        apiHostname: '',
+        netnsPath: `${directory}/netns`,
+        netnsPrefix: 'sc-ns-',
+        vxlanPort: 4789,
+        vxlanChecksum: true,
+        maxVni: plan.maxVni ?? 999_999,
+      },
+      journalPath: `${directory}/journal`,
+      log: this.log,
+    });
+    this.bindings = new Bindings(this.engine);
+  }
+
+  /** Follows etcd and holds the first snapshot. */
+  static async open(plan: NetworkHostPlan): Promise<NetworkHost> {
+    const host = new NetworkHost(plan, await mkdtemp(join(tmpdir(), 'sand-host-')));
+    host.engine.start();
+    await host.engine.ready();
+    return host;
+  }
+
+  get networks() {
+    return this.engine.networks;
+  }
+
+  /** A network with what most tests do not care about. */
+  create(wish: Partial<Parameters<Engine['networks']['create']>[0]> = {}) {
+    return this.engine.networks.create({ mtu: 1450, origin: 'api', ...wish });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.engine[Symbol.asyncDispose]();
+    await this.engine.options.store[Symbol.asyncDispose]();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
