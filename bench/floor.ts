@@ -13,6 +13,8 @@ const SOURCE = fileURLToPath(new URL('../../bench/floor.c', import.meta.url)); /
 export interface KernelFloor extends AsyncDisposable {
   /** What stands behind the figure in the table. */
   readonly label: string;
+  /** Whether it is what budgets are about; a stand-in is shown beside ours and judges nothing. */
+  readonly judges: boolean;
   /** For `count` veth pairs as endpoints have them: one duration each. */
   endpoints(count: number): Promise<number[]>;
   /** For two entries for each of `count` remote endpoints, altogether. */
@@ -34,6 +36,7 @@ export async function openFloor(host: BenchHost): Promise<KernelFloor> {
 
 class CompiledFloor implements KernelFloor {
   readonly label = 'C loop';
+  readonly judges = true;
   readonly #endpoints: LineChild;
   readonly #entries: LineChild;
 
@@ -63,6 +66,7 @@ const NETNS = 'floor';
 
 class BatchFloor implements KernelFloor {
   readonly label = 'ip -batch (no gcc)';
+  readonly judges = false;
   readonly #host: BenchHost;
   #next = 0;
 

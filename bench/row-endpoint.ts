@@ -56,7 +56,7 @@ export const endpointRow: Row = {
     const samples = noSamples();
     for (const _ of times(WARM_UP)) await cycle(work, noSamples());
     for (const _ of times(COUNT)) await cycle(work, samples);
-    return figures(samples, floor.label);
+    return figures(samples, floor);
   },
 };
 
@@ -79,7 +79,7 @@ async function cycle({ plugin, network, floor, bare }: Work, into: Samples): Pro
   into.kernel.push(...(await floor.endpoints(1)));
 }
 
-function figures(samples: Samples, label: string): Figure[] {
+function figures(samples: Samples, { label, judges }: KernelFloor): Figure[] {
   const [transaction, links] = [median(samples.transaction), median(samples.kernel)];
   const what = `etcd ${transaction.toFixed(2)} + ${label} ${links.toFixed(2)}`;
   const floor = { what, value: transaction + links };
@@ -92,7 +92,7 @@ function figures(samples: Samples, label: string): Figure[] {
       ours: both,
       floor,
       budget: 'p50 ≤ 2 × floor',
-      met: both.p50 <= 2 * floor.value,
+      met: judges ? both.p50 <= 2 * floor.value : undefined,
     },
     { what: 'CreateEndpoint alone', unit: 'ms', ours: numbersOf(samples.create), budget: '', met: undefined },
     { what: 'Join alone', unit: 'ms', ours: numbersOf(samples.join), budget: '', met: undefined },

@@ -37,9 +37,9 @@ export const entriesRow: Row = {
         what: `first endpoint, ${PEERS} remote`,
         unit: 'ms',
         ours: numbers,
-        floor: { what: `${floor.label}, batches of 128`, value },
+        floor: { what: floor.label, value },
         budget: '< 1.5 × floor',
-        met: numbers.p50 < 1.5 * value,
+        met: floor.judges ? numbers.p50 < 1.5 * value : undefined,
         note: `the very first time in a process, before anything is compiled: ${first.toFixed(0)} ms; ours includes namespace, bridge and VXLAN`,
       },
       {

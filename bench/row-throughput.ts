@@ -4,7 +4,7 @@ import { until } from '../test/support/until.js';
 import { type BenchHost, BenchLab } from './lab.js';
 import type { Endpoint } from './plugin-client.js';
 import { missing } from './requirements.js';
-import { median, numbersOf, type Row, times } from './row.js';
+import { median, type Row, times } from './row.js';
 
 const ROUNDS = 10;
 const SECONDS = 2;
@@ -35,16 +35,17 @@ export const throughputRow: Row = {
         `round ${round + 1}: ${rates[OURS].at(-1)?.toFixed(2)} against ${rates[HAND_MADE].at(-1)?.toFixed(2)} Gbit/s`,
       );
     }
-    const value = median(rates[HAND_MADE]);
-    const mine = median(rates[OURS]);
+    const ratio = median(rates[OURS].map((rate, round) => rate / (rates[HAND_MADE][round] ?? Number.NaN)));
     return [
       {
         what: 'TCP, one stream, across hosts',
         unit: 'Gbit/s',
-        ours: { p50: numbersOf(rates[OURS]).p50, count: ROUNDS },
-        floor: { what: 'VXLAN + bridge by hand', value },
+        ours: { p50: median(rates[OURS]), count: ROUNDS },
+        floor: { what: 'VXLAN + bridge by hand', value: median(rates[HAND_MADE]) },
+        pairedRatio: ratio,
+        note: 'the ratio is the median of the rounds, each of which has both',
         budget: '≥ 0.97 × floor',
-        met: mine >= 0.97 * value,
+        met: ratio >= 0.97,
       },
     ];
   },

@@ -7,6 +7,8 @@ export interface Figure {
   readonly unit: string;
   readonly ours: Numbers;
   readonly floor?: { readonly what: string; readonly value: number };
+  /** Of ours to the floor where it is not that of the medians: of measurements in pairs, taken one after the other. */
+  readonly pairedRatio?: number;
   /** As design.md has it. */
   readonly budget: string;
   /** Undefined where there is no budget. */

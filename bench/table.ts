@@ -12,7 +12,8 @@ export interface Measured {
 const HEAD = ['row', 'figure', 'p50', 'p95', 'p99', 'n', 'floor of the same run', 'ratio', 'budget', 'met'];
 const NUMERIC = new Set([2, 3, 4, 5, 7]);
 
-export function ratioOf({ ours, floor }: Figure): number | undefined {
+export function ratioOf({ ours, floor, pairedRatio }: Figure): number | undefined {
+  if (pairedRatio !== undefined) return pairedRatio;
   return floor === undefined ? undefined : ours.p50 / floor.value;
 }
 

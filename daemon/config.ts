@@ -2,12 +2,13 @@
  * The agent's settings: defaults < file < environment < flags. Read before anything is listened to or changed, with
  * nothing but Node's own modules: the plugin socket has to answer within 400 ms of the start.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { InvalidError } from '../model/errors.js';
 import { invalid, parseHostName, parseIpv4, VNI_MAX } from '../model/scalars.js';
+import { parseEtcdHosts } from '../store/join-token.js';
 
 const DEFAULT_FILE = '/etc/sand/config.json';
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
@@ -35,6 +36,18 @@ const text: Parse<string> = value => value;
 const path: Parse<string> = (value, field) => {
   if (!value.startsWith('/') || value.includes('\0')) throw invalid(field, value, 'an absolute path');
   return value.length > 1 ? value.replace(/\/+$/, '') : value;
+};
+const file: Parse<string> = (value, field) => {
+  try {
+    accessSync(value, constants.R_OK);
+  } catch {
+    throw invalid(field, value, 'a readable file');
+  }
+  return value;
+};
+const etcdHosts: Parse<string> = value => {
+  parseEtcdHosts(value);
+  return value;
 };
 const numberFrom =
   (least: number, most: number): Parse<number> =>
@@ -77,19 +90,19 @@ const SETTINGS = {
     'etcd-hosts',
     ['ETCD_HOSTS'],
     '',
-    text,
+    etcdHosts,
     'etcd of the cluster: URLs, or what another agent printed',
   ),
   etcdPrefix: setting('etcd-prefix', ['ETCD_PREFIX'], '/sc-net', keyPrefix, 'prefix of all keys'),
-  etcdCacert: setting<string | undefined>('etcd-cacert', ['ETCD_CACERT'], none, path, 'CA of etcd, PEM'),
+  etcdCacert: setting<string | undefined>('etcd-cacert', ['ETCD_CACERT'], none, file, 'CA of etcd, PEM'),
   etcdTlsCert: setting<string | undefined>(
     'etcd-tls-cert',
     ['ETCD_TLS_CERT'],
     none,
-    path,
+    file,
     'client certificate for etcd',
   ),
-  etcdTlsKey: setting<string | undefined>('etcd-tls-key', ['ETCD_TLS_KEY'], none, path, 'its key'),
+  etcdTlsKey: setting<string | undefined>('etcd-tls-key', ['ETCD_TLS_KEY'], none, file, 'its key'),
   etcdUsername: setting('etcd-username', ['ETCD_USERNAME'], '', text, 'user of etcd'),
   etcdPassword: setting('etcd-password', ['ETCD_PASSWORD'], '', text, 'its password'),
   etcdListen: setting<string | undefined>(
@@ -132,11 +145,11 @@ const SETTINGS = {
     'http-tls-cert',
     ['HTTP_TLS_CERT'],
     none,
-    path,
+    file,
     'server certificate of the API, PEM',
   ),
-  httpTlsKey: setting<string | undefined>('http-tls-key', ['HTTP_TLS_KEY'], none, path, 'its key'),
-  httpTlsCa: setting<string | undefined>('http-tls-ca', ['HTTP_TLS_CA'], none, path, 'CA of the API clients'),
+  httpTlsKey: setting<string | undefined>('http-tls-key', ['HTTP_TLS_KEY'], none, file, 'its key'),
+  httpTlsCa: setting<string | undefined>('http-tls-ca', ['HTTP_TLS_CA'], none, file, 'CA of the API clients'),
   netnsPath: setting(
     'netns-path',
     ['NETNS_PATH'],

@@ -45,6 +45,8 @@ export class Engine implements AsyncDisposable {
   #firstSnapshot: () => void = () => undefined;
   readonly #quietLog: Logger;
   #replaying = false;
+  /** Networks that lost their last user while etcd was away. */
+  readonly #unswept = new Set<NetworkId>();
 
   constructor(options: EngineOptions) {
     const { store, keys, kernel, host, log } = options;
@@ -93,13 +95,16 @@ export class Engine implements AsyncDisposable {
   start(): void {
     const { log } = this.options;
     this.mirror.onEvent(event => {
-      if (event.kind === 'binding-gone' && event.hostname === this.options.host.name) {
+      const unbound = event.kind === 'binding-gone' && event.hostname === this.options.host.name;
+      if (unbound || (event.kind === 'local' && this.#isUnused(event.networkId)))
         this.#sweep(event.networkId);
-      }
       const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
       if (gone) this.#addresses.forget(event.networkId);
     });
-    const replay = setInterval(() => void this.#replay(), REPLAY_EVERY_MS);
+    const replay = setInterval(() => {
+      void this.#replay();
+      for (const id of this.#unswept) this.#sweep(id);
+    }, REPLAY_EVERY_MS);
     this.#stop.signal.addEventListener('abort', () => clearInterval(replay));
     this.#tasks.push(
       follow(this.options.store, {
@@ -129,7 +134,8 @@ export class Engine implements AsyncDisposable {
       this.options.log.error('kernel not compared at start', { err: describeError(error) });
     });
     for (const { record } of this.networks.list()) {
-      if (!signal.aborted) await this.networks.removeUnused(record.id).catch(() => undefined);
+      if (!signal.aborted && this.#isUnused(record.id))
+        await this.networks.removeUnused(record.id).catch(() => undefined);
     }
     await this.#replay();
   }
@@ -169,10 +175,16 @@ export class Engine implements AsyncDisposable {
     this.#unbind.add(unbind);
   }
 
-  /** A network that Docker made goes with its last binding, also when that one expired by itself. */
+  #isUnused(id: NetworkId): boolean {
+    return this.mirror.peers(id).size + this.mirror.bindings(id).length === 0;
+  }
+
+  /** A network that Docker made goes with its last binding and endpoint, also when a promise expired by itself. */
   #sweep(networkId: NetworkId): void {
+    this.#unswept.delete(networkId);
     this.networks.removeUnused(networkId).catch(error => {
-      this.options.log.warn('unused network not removed', {
+      if (error instanceof UnavailableError) this.#unswept.add(networkId);
+      this.#quietLog.warn('unused network not removed', {
         network_id: networkId,
         err: describeError(error),
       });

@@ -15,9 +15,16 @@ import {
 } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
-import { type HeldLock, withLegacyLock } from '../store/legacy-lock.js';
+import { withLegacyLock } from '../store/legacy-lock.js';
 import { parseRecord } from '../store/table.js';
-import { type Condition, type Read, readKey, transact, type Write } from '../store/transaction.js';
+import {
+  type Condition,
+  readKey,
+  type Transaction,
+  type TransactionResult,
+  transact,
+  type Write,
+} from '../store/transaction.js';
 import { type HostSettings, netnsOf } from './host.js';
 import type { Mirror } from './mirror.js';
 
@@ -80,7 +87,7 @@ export class NetworkCreation {
   async commit(): Promise<number> {
     const { mirror, host } = this.#deps;
     for (let attempt = 0; attempt < VNI_ATTEMPTS; attempt++) {
-      const skip = Math.floor(Math.random() * Math.min(attempt * 2, 16));
+      const skip = Math.floor(Math.random() * Math.min(this.#refused.size * 2, 16));
       const vni = mirror.vnis.free(host.maxVni, this.#refused, skip);
       const revision = await this.#attempt(this.#record(vni));
       if (revision !== undefined) return revision;
@@ -97,13 +104,8 @@ export class NetworkCreation {
       { key: keys.network(record.id) },
       { key: keys.name(record.name) },
       { key: keys.vni(record.vxlan_vni) },
-      { prefix: VNI_LOCK_RANGE },
     ];
-    const unlocked: Condition[] = [...conditions, { empty: VNI_LOCK_RANGE }];
-    let result = await transact(store, { conditions: unlocked, writes, otherwiseRead });
-    if (!result.committed && (result.found[3]?.length ?? 0) > 0) {
-      result = await this.#lockedTransact(conditions, writes, otherwiseRead);
-    }
+    const result = await transactAmongVnis(store, { conditions, writes, otherwiseRead });
     if (result.committed) return this.#committed(writes, result.revision);
     const [[taken] = [], [named] = [], [claimed] = []] = result.found;
     // Our own first try, whose answer was lost, made exactly this record.
@@ -132,21 +134,6 @@ export class NetworkCreation {
   #committed(writes: readonly Write[], revision: number): number {
     this.#deps.mirror.applyCommit(writes, revision);
     return revision;
-  }
-
-  #lockedTransact(
-    conditions: readonly Condition[],
-    writes: readonly Write[],
-    otherwiseRead: readonly Read[],
-  ) {
-    const { store } = this.#deps;
-    const locked = (lock: HeldLock) =>
-      transact(store, {
-        conditions: [...conditions, { unchanged: lock.key, revision: lock.revision }],
-        writes: [...writes, { delete: lock.key }],
-        otherwiseRead,
-      });
-    return withLegacyLock(store, VNI_LOCK_RANGE, AbortSignal.timeout(LOCK_WITHIN_MS), locked);
   }
 
   #record(vni: Vni): NetworkRecord {
@@ -189,20 +176,39 @@ export class NetworkCreation {
   }
 }
 
+/** A transaction that gives a VNI: not while an agent of the original chooses one, which it does without comparing. */
+async function transactAmongVnis(store: StoreClient, change: Transaction): Promise<TransactionResult> {
+  const { conditions, writes, otherwiseRead = [] } = change;
+  const result = await transact(store, {
+    conditions: [...conditions, { empty: VNI_LOCK_RANGE }],
+    writes,
+    otherwiseRead: [...otherwiseRead, { prefix: VNI_LOCK_RANGE }],
+  });
+  const isLocked = !result.committed && (result.found.at(-1)?.length ?? 0) > 0;
+  if (!isLocked) return result;
+  return withLegacyLock(store, VNI_LOCK_RANGE, AbortSignal.timeout(LOCK_WITHIN_MS), lock =>
+    transact(store, {
+      conditions: [...conditions, { unchanged: lock.key, revision: lock.revision }],
+      writes: [...writes, { delete: lock.key }],
+      otherwiseRead,
+    }),
+  );
+}
+
 /**
- * An agent of the original may have given the VNI to an older network at the same moment: then the younger takes
+ * An agent of the original may have given the VNI just before us, unknown to our mirror: then the younger takes
  * another. To be called when the follower has passed the network's creation.
  */
 export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId): Promise<void> {
   const { store, keys, mirror, host, log } = deps;
   const refused = new Set<number>();
+  let since = mirror.createRevisionOf(id);
   for (;;) {
     const network = mirror.network(id);
     if (!network) return;
     const { record } = network;
-    const ours = mirror.createRevisionOf(id);
     const older = [...mirror.vnis.bearersOf(record.vxlan_vni)].filter(
-      other => other !== id && mirror.createRevisionOf(other) < ours,
+      other => other !== id && mirror.createRevisionOf(other) < since,
     );
     if (older.length === 0) return;
     log.warn('VNI given twice, choosing another', { network_id: id, vni: record.vxlan_vni, older });
@@ -213,8 +219,9 @@ export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId)
       { delete: keys.vni(record.vxlan_vni) },
     ];
     const conditions: Condition[] = [{ exists: keys.network(id) }, { absent: keys.vni(vni) }];
-    const result = await transact(store, { conditions, writes });
+    const result = await transactAmongVnis(store, { conditions, writes });
     if (result.committed) {
+      since = result.revision;
       mirror.applyCommit(writes, result.revision);
       await followedTo(mirror, result.revision);
     } else refused.add(vni);

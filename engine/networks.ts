@@ -163,13 +163,13 @@ export class Networks {
     return because(hosts, `is set up on ${hosts.join(', ')}; delete ${prefix}… if those hosts are gone`);
   }
 
-  /** Deletes a network that Docker made, if its last binding and endpoint are gone. */
+  /**
+   * Deletes a network that Docker made, if its last binding and endpoint are gone. etcd decides: of two hosts that
+   * untie it at once each still sees the other's binding in its mirror, and neither would delete it.
+   */
   async removeUnused(id: NetworkId): Promise<boolean> {
-    const { mirror } = this.#deps;
-    const network = mirror.network(id);
-    if (network?.attributes?.origin !== 'docker') return false;
-    if (mirror.peers(id).size + mirror.bindings(id).length > 0) return false;
-    return this.#tryRemove(network);
+    const network = this.#deps.mirror.network(id);
+    return network?.attributes?.origin === 'docker' && this.#tryRemove(network);
   }
 
   /** Changes a network that only this host's unfinished `docker network create` knows of. */
@@ -184,9 +184,11 @@ export class Networks {
       { exists: keys.network(id) },
       { exists: pendingBinding },
       { empty: keys.networkEndpoints(id) },
-      { empty: keys.addressOwners(id) },
-      { empty: keys.addressSpares(id) },
     ];
+    if (change.gateway) {
+      // Another gateway is another pool: nobody may hold an address of the old one.
+      conditions.push({ empty: keys.addressOwners(id) }, { empty: keys.addressSpares(id) });
+    }
     const writes: Write[] = [];
     if (change.mtu !== undefined) {
       writes.push({ put: keys.attributes(id), value: { origin: 'docker', mtu: change.mtu } });

@@ -1,8 +1,8 @@
 /** The certificates of an embedded etcd that other hosts join: a CA, a server's and a client's, made once and kept. */
 // What @peculiar/x509's own dependencies need before they are loaded.
 import 'reflect-metadata';
-import { type webcrypto, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createPrivateKey, type webcrypto, X509Certificate } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as x509 from '@peculiar/x509';
 import type { IpAddress } from '../model/scalars.js';
@@ -40,18 +40,33 @@ export async function ensureCertificates(directory: string, address: IpAddress):
     clientKey: file('client-key.pem'),
   };
   const issuer = await ensureIssuer(files);
-  const names = (path: string) => new X509Certificate(readFileSync(path)).checkIP(address) !== undefined;
-  if (!existsSync(files.serverCert) || !names(files.serverCert)) {
-    await issue(issuer, 'SAND etcd', [files.serverCert, files.serverKey], address);
+  const server = [files.serverCert, files.serverKey] as const;
+  if (findPair(server, files.ca)?.checkIP(address) === undefined) {
+    await issue(issuer, 'SAND etcd', server, address);
   }
-  if (!existsSync(files.clientCert)) {
-    await issue(issuer, 'SAND agent', [files.clientCert, files.clientKey], undefined);
-  }
+  const client = [files.clientCert, files.clientKey] as const;
+  if (!findPair(client, files.ca)) await issue(issuer, 'SAND agent', client, undefined);
   return files;
 }
 
+/** The certificate, if it and its key are there, belong together and come from this CA: a crash leaves halves. */
+function findPair(
+  [certPath, keyPath]: readonly [string, string],
+  caPath: string,
+): X509Certificate | undefined {
+  try {
+    const certificate = new X509Certificate(readFileSync(certPath));
+    const ours = certificate.verify(new X509Certificate(readFileSync(caPath)).publicKey);
+    return ours && certificate.checkPrivateKey(createPrivateKey(readFileSync(keyPath)))
+      ? certificate
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 async function ensureIssuer(files: CertificateFiles): Promise<Issuer> {
-  if (existsSync(files.ca) && existsSync(files.caKey)) {
+  if (findPair([files.ca, files.caKey], files.ca)) {
     const [key] = x509.PemConverter.decode(readFileSync(files.caKey, 'utf8'));
     const imported = await crypto.subtle.importKey('pkcs8', key ?? new ArrayBuffer(0), ALGORITHM, true, [
       'sign',
@@ -112,4 +127,8 @@ const newKeys = () => crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verif
 const pemKey = async (key: webcrypto.CryptoKey) =>
   x509.PemConverter.encode(await crypto.subtle.exportKey('pkcs8', key), x509.PemConverter.PrivateKeyTag);
 
-const save = async (path: string, pem: string) => writeFileSync(path, `${pem.trim()}\n`, { mode: 0o600 });
+/** Whole or not at all. */
+async function save(path: string, pem: string): Promise<void> {
+  writeFileSync(`${path}.new`, `${pem.trim()}\n`, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+}

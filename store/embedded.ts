@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UnavailableError } from '../model/errors.js';
@@ -26,6 +27,9 @@ const STOP_WITHIN_MS = 500; // the agent itself has a second
 const RESTART_MS = { first: 100, most: 5_000 };
 const UPKEEP_EVERY_MS = 60_000;
 const LINES_KEPT = 20;
+// A member alone has nobody to wait for: an election of its own is most of a restart's time at etcd's 1,000 ms.
+const HEARTBEAT_MS = 50;
+const ELECTION_MS = 250;
 
 export interface EmbeddedOptions {
   readonly stateDir: string;
@@ -45,6 +49,7 @@ export class EmbeddedEtcd implements AsyncDisposable {
   readonly #stop = new AbortController();
   #child: ChildProcess | undefined;
   #loop: Promise<void> = Promise.resolve();
+  #tending: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
 
   private constructor(options: EmbeddedOptions, certificates: CertificateFiles | undefined) {
@@ -74,7 +79,7 @@ export class EmbeddedEtcd implements AsyncDisposable {
       await etcd[Symbol.asyncDispose]();
       throw error;
     }
-    void etcd.#upkeep();
+    etcd.#tending = etcd.#upkeep();
     return etcd;
   }
 
@@ -91,7 +96,13 @@ export class EmbeddedEtcd implements AsyncDisposable {
     const [caPem = '', cert = '', key = ''] = [ca, clientCert, clientKey].map(path =>
       readFileSync(path, 'utf8'),
     );
-    return `ETCD_HOSTS=${encodeJoinToken(`${listen}:${CLIENT_PORT}`, { ca: caPem, cert, key })} sand-agent`;
+    return `ETCD_HOSTS=${encodeJoinToken(this.#outside, { ca: caPem, cert, key })} sand-agent`;
+  }
+
+  /** Host and port for others. */
+  get #outside(): string {
+    const { listen = '' } = this.#options;
+    return `${isIPv6(listen) ? `[${listen}]` : listen}:${CLIENT_PORT}`;
   }
 
   async #run(): Promise<void> {
@@ -110,15 +121,11 @@ export class EmbeddedEtcd implements AsyncDisposable {
   #runOnce(): Promise<string> {
     for (const name of [CLIENT_SOCKET, PEER_SOCKET]) rmSync(join(this.#directory, name), { force: true });
     // The kernel kills it when the agent's thread ends, whatever ended that.
-    const child = spawn(
-      'setpriv',
-      ['--pdeathsig', 'KILL', this.#options.program ?? 'etcd', ...this.#flags()],
-      {
-        cwd: this.#directory,
-        env: { PATH: process.env['PATH'] ?? '', GOMAXPROCS: '2' },
-        stdio: ['ignore', 'ignore', 'pipe'],
-      },
-    );
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...this.#command()], {
+      cwd: this.#directory,
+      env: { PATH: process.env['PATH'] ?? '', GOMAXPROCS: '2' },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     this.#child = child;
     child.stderr.on('data', (chunk: Buffer) => this.#keepLines(chunk.toString()));
     return new Promise(resolve => {
@@ -130,13 +137,13 @@ export class EmbeddedEtcd implements AsyncDisposable {
     });
   }
 
-  #flags(): string[] {
+  #command(): string[] {
     const unix = `unix://${CLIENT_SOCKET}`;
     const peer = `unix://${PEER_SOCKET}`;
-    const { listen, quotaBytes = QUOTA_BYTES } = this.#options;
+    const { quotaBytes = QUOTA_BYTES } = this.#options;
     const tls = this.#certificates;
-    const outside = `https://${listen}:${CLIENT_PORT}`;
-    return [
+    const outside = `https://${this.#outside}`;
+    const flags = [
       ['name', 'sand'],
       ['data-dir', 'data'],
       ['listen-client-urls', tls ? `${unix},${outside}` : unix],
@@ -144,6 +151,8 @@ export class EmbeddedEtcd implements AsyncDisposable {
       ['listen-peer-urls', peer],
       ['initial-advertise-peer-urls', peer],
       ['initial-cluster', `sand=${peer}`],
+      ['heartbeat-interval', String(HEARTBEAT_MS)],
+      ['election-timeout', String(ELECTION_MS)],
       ['auto-compaction-mode', 'revision'],
       ['auto-compaction-retention', '1000'],
       ['quota-backend-bytes', String(quotaBytes)],
@@ -157,7 +166,8 @@ export class EmbeddedEtcd implements AsyncDisposable {
             ['key-file', tls.serverKey],
           ]
         : []),
-    ].map(([flag, value]) => `--${flag}=${value}`);
+    ];
+    return [this.#options.program ?? 'etcd', ...flags.map(([flag, value]) => `--${flag}=${value}`)];
   }
 
   #keepLines(text: string): void {
@@ -205,5 +215,6 @@ export class EmbeddedEtcd implements AsyncDisposable {
     const killed = setTimeout(() => this.#child?.kill('SIGKILL'), STOP_WITHIN_MS);
     await this.#loop;
     clearTimeout(killed);
+    await this.#tending;
   }
 }

@@ -1,5 +1,5 @@
 /** One agent per state directory. The lock is as alive as its process: a crash leaves nothing to clean up. */
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConflictError } from '../model/errors.js';
 
@@ -15,14 +15,31 @@ function startTimeOf(pid: number): string | undefined {
   }
 }
 
-const holderOf = (path: string): { pid: number; alive: boolean } | undefined => {
+const contentOf = (path: string): string | undefined => {
   try {
-    const [pid = '', started = ''] = readFileSync(path, 'utf8').trim().split(' ');
-    return { pid: Number(pid), alive: started !== '' && startTimeOf(Number(pid)) === started };
+    return readFileSync(path, 'utf8');
   } catch {
     return undefined;
   }
 };
+
+/** The living process that wrote the lock. */
+function holderOf(content: string): number | undefined {
+  const [pid = '', started = ''] = content.trim().split(' ');
+  return started !== '' && startTimeOf(Number(pid)) === started ? Number(pid) : undefined;
+}
+
+/** Moves a dead process's lock away; one that a living process took just before is put back. */
+function removeStale(path: string, content: string): void {
+  const aside = `${path}.stale.${process.pid}`;
+  try {
+    renameSync(path, aside);
+    if (contentOf(aside) !== content) linkSync(aside, path);
+  } catch {
+    // Another process was faster: the next look tells who has it.
+  }
+  rmSync(aside, { force: true });
+}
 
 export class StateLock implements Disposable {
   readonly #path: string;
@@ -46,14 +63,16 @@ export class StateLock implements Disposable {
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         }
-        const holder = holderOf(path);
-        if (holder?.alive) {
+        const content = contentOf(path);
+        if (content === undefined) continue;
+        const pid = holderOf(content);
+        if (pid !== undefined) {
           throw new ConflictError(
-            `State directory ${stateDir} is in use by process ${holder.pid}; stop it, or give another --state-dir`,
-            { state_dir: stateDir, pid: holder.pid },
+            `State directory ${stateDir} is in use by process ${pid}; stop it, or give another --state-dir`,
+            { state_dir: stateDir, pid },
           );
         }
-        rmSync(path, { force: true });
+        removeStale(path, content);
       }
     } finally {
       rmSync(own, { force: true });

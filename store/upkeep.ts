@@ -8,6 +8,9 @@ import type { EtcdAddress } from './join-token.js';
 const LARGE_BYTES = 128 * 1024 ** 2; // below, nothing is worth the pause of a defragmentation
 const REVISIONS_KEPT = 1_000; // a follower that was away for longer takes a snapshot
 
+/** What was left the last time: a database that is large because it is in use is not worth the pause. */
+const sizeAfter = new Map<string, number>();
+
 /**
  * Compacts and defragments when the database is large, and lifts the alarm of a full quota afterwards.
  * @returns true when it did. Errors are logged: the next round tries again.
@@ -17,11 +20,13 @@ export async function keepSmall(
   log: Logger,
   largeBytes = LARGE_BYTES,
 ): Promise<boolean> {
+  const where = address.hosts.join();
   const client = new Etcd3({ hosts: [...address.hosts] });
   try {
     const { dbSize, header } = await client.maintenance.status();
     const { alarms } = await client.maintenance.alarm({ action: 'Get' });
-    if (Number(dbSize) < largeBytes && alarms.length === 0) return false;
+    const grown = Number(dbSize) > Math.max(largeBytes, 2 * (sizeAfter.get(where) ?? 0));
+    if (!grown && alarms.length === 0) return false;
     const revision = Math.max(Number(header.revision) - REVISIONS_KEPT, 1);
     // Compacted before: an answer, not a failure.
     await client.kv.compact({ revision, physical: true }).catch(() => undefined);
@@ -30,6 +35,7 @@ export async function keepSmall(
       await client.maintenance.alarm({ action: 'Deactivate', memberID, alarm });
     }
     const after = await client.maintenance.status();
+    sizeAfter.set(where, Number(after.dbSize));
     log.info('embedded etcd made smaller', {
       bytes_before: dbSize,
       bytes_after: after.dbSize,

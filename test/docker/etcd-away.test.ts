@@ -25,6 +25,16 @@ describe('while etcd is away', () => {
     frozen: { go: async () => sand.etcd.pause(), comeBack: async () => sand.etcd.resume() },
     killed: { go: () => sand.etcd.kill(), comeBack: () => sand.etcd.restart() },
   } as const;
+  let away: keyof typeof WAYS | undefined;
+  const go = async (how: keyof typeof WAYS) => {
+    away = how;
+    await WAYS[how].go();
+  };
+  const comeBack = async () => {
+    if (away) await WAYS[away].comeBack();
+    away = undefined;
+  };
+  afterEach(comeBack);
   const nothingLeft = () => untilNothingLeft(one, before, { etcd: sand.etcd, timeoutMs: 10_000 });
 
   /** Refused in time, with a text that names etcd. */
@@ -48,7 +58,7 @@ describe('while etcd is away', () => {
       if (!old || !addresses || !endpoints || !joins) throw new Error('no network');
       const promised = await calls.pool('networks');
       const [reserved, created] = await Promise.all([calls.address(endpoints), calls.endpoint(joins)]);
-      await WAYS[how].go();
+      await go(how);
       const refusals = [
         refused(calls.requestPool('new')),
         refused(calls.requestPool('old')),
@@ -66,7 +76,7 @@ describe('while etcd is away', () => {
         accepted(calls.deleteEndpoint(created)),
         accepted(calls.releaseAddress(created.PoolID, created.Address)),
       ]);
-      await WAYS[how].comeBack();
+      await comeBack();
       await Promise.all(
         [old, addresses, endpoints, joins].map(each => accepted(calls.deleteNetwork(each.NetworkID))),
       );
@@ -75,10 +85,10 @@ describe('while etcd is away', () => {
 
     it('a second call is refused within 7 s, and works as soon as etcd is back', async () => {
       const network = await calls.network('again');
-      await WAYS[how].go();
+      await go(how);
       await refused(calls.requestAddress(network.PoolID), USUALLY_WITHIN_MS);
       await refused(calls.requestPool('new'), USUALLY_WITHIN_MS);
-      await WAYS[how].comeBack();
+      await comeBack();
       const endpoint = await until(() => calls.joined(network), { what: 'a container starts again' });
       await accepted(calls.leave(endpoint));
       await accepted(calls.deleteEndpoint(endpoint));
@@ -93,7 +103,7 @@ describe('while etcd is away', () => {
         const [kept, gone] = await Promise.all(['kept', 'gone'].map(name => calls.network(name)));
         if (!kept || !gone) throw new Error('no network');
         const endpoint = await calls.joined(kept);
-        await WAYS[how].go();
+        await go(how);
         await accepted(calls.leave(endpoint));
         await accepted(calls.deleteEndpoint(endpoint));
         await accepted(calls.releaseAddress(endpoint.PoolID, endpoint.Address));
@@ -106,7 +116,7 @@ describe('while etcd is away', () => {
           await sand.agent(1).kill();
           await sand.startAgent(1);
         }
-        await WAYS[how].comeBack();
+        await comeBack();
         const names = async () => (await sand.networks()).map(({ name }) => name);
         await until(async () => (await names()).join() === 'kept', {
           what: 'one network is gone',
@@ -129,7 +139,7 @@ describe('while etcd is away', () => {
       runSleeper(one, 'other', '--network=shop'),
     ]);
     const address = await addressIn(one, 'running', 'shop');
-    await sand.etcd.kill();
+    await go('killed');
     const attempts = [
       one.dockerFails('run', '--rm', '--network=shop', 'busybox', 'true'),
       one.dockerFails(
@@ -153,21 +163,25 @@ describe('while etcd is away', () => {
     await removeContainers(one, 'running', 'other');
     await one.docker('network', 'rm', 'shop');
     expect(performance.now() - startedAt).toBeLessThan(USUALLY_WITHIN_MS);
-    await sand.etcd.restart();
+    await comeBack();
     const gone = async () => (await sand.etcd.keys('/')).length === 0;
     await until(gone, { what: 'etcd is empty', timeoutMs: 10_000 });
   }, 60_000);
 
   it('an agent that starts meanwhile answers Docker at once, and works when etcd comes', async () => {
     await sand.agent(1).stop();
-    await sand.etcd.kill();
-    // Of three starts the fastest: this machine is shared
+    await go('killed');
+    // Of three starts the fastest, on a machine that may be busy with other work: a bare node takes 45 ms on a quiet one
     const starts: number[] = [];
+    const bare: number[] = [];
     for (let start = 0; start < 3; start++) {
       if (start > 0) await sand.agent(1).kill();
       starts.push((await sand.startAgent(1)).startMs);
+      const startedAt = performance.now();
+      await one.exec([process.execPath, '-e', '0']);
+      bare.push(performance.now() - startedAt);
     }
-    expect(Math.min(...starts)).toBeLessThan(400);
+    expect(Math.min(...starts)).toBeLessThan(Math.max(400, 8 * Math.min(...bare)));
     for (const method of [
       'NetworkDriver.GetCapabilities',
       'IpamDriver.GetCapabilities',
@@ -177,7 +191,7 @@ describe('while etcd is away', () => {
       expect({ status, soon: ms < 1_000 }).toEqual({ status: 200, soon: true });
     }
     await refused(calls.requestPool('new'));
-    await sand.etcd.restart();
+    await comeBack();
     const network = await until(() => calls.network('late'), {
       what: 'a network is made',
       timeoutMs: 10_000,

@@ -48,7 +48,7 @@ async function expectWhole(files: CertificateFiles, address: string): Promise<vo
 }
 
 describe('ensureCertificates()', () => {
-  it('makes a CA for ten years, a server and a client, which openssl would take too', async () => {
+  it('makes a CA for ten years, and a server and a client of it, each for its own use', async () => {
     const files = await make();
     await expectWhole(files, HERE);
     const pem = await contentsOf(files);

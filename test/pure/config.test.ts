@@ -1,0 +1,176 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Config, readCommandLine, usage } from '../../daemon/config.js';
+
+let directory = '';
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'sand-config-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Writes a configuration file and gives its path. */
+function file(content: unknown): string {
+  const path = join(directory, 'config.json');
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+}
+
+/** The settings of flags, environment and file. Without a file: of one that holds nothing. */
+function configOf(given: {
+  flags?: readonly string[];
+  env?: Record<string, string>;
+  file?: unknown;
+}): Config {
+  const path = file(given.file ?? {});
+  const line = readCommandLine(['--config', path, ...(given.flags ?? [])], given.env ?? {});
+  if (line.kind !== 'run') throw new Error(`it would not run but show ${line.kind}`);
+  return line.config;
+}
+
+describe('readCommandLine()', () => {
+  it('without anything gives the defaults that existing deployments rely on', () => {
+    expect(configOf({ env: { PEER_HOSTNAME: 'here' } })).toMatchObject({
+      etcdHosts: '',
+      etcdPrefix: '/sc-net',
+      peerHostname: 'here',
+      httpPort: 9999,
+      netnsPath: '/var/run/netns',
+      netnsPrefix: 'sc-ns-',
+      maxVni: 999_999,
+      vxlanPort: 4789,
+      vxlanChecksum: true,
+      stateDir: '/var/lib/sand',
+      pluginSocket: '/run/docker/plugins/sand.sock',
+      logLevel: 'info',
+    });
+  });
+
+  it.each([
+    ['a default', {}, 9999],
+    ['the file over the default', { file: { 'http-port': 1001 } }, 1001],
+    ['the environment over the file', { file: { 'http-port': 1001 }, env: { HTTP_PORT: '1002' } }, 1002],
+    [
+      'a flag over all',
+      { file: { 'http-port': 1001 }, env: { HTTP_PORT: '1002' }, flags: ['--http-port', '1003'] },
+      1003,
+    ],
+    ['a flag over the environment', { env: { HTTP_PORT: '1002' }, flags: ['--http-port=1003'] }, 1003],
+    ['an older environment name', { env: { PORT: '1004' } }, 1004],
+    ['the newer of two environment names', { env: { PORT: '1004', HTTP_PORT: '1002' } }, 1002],
+    ['the older name where the newer is empty', { env: { PORT: '1004', HTTP_PORT: '' } }, 1004],
+    ['a text in the file', { file: { 'http-port': '1001' } }, 1001],
+  ])('takes %s', (_, given, expected) => {
+    expect(configOf(given).httpPort).toBe(expected);
+  });
+
+  it.each<[Record<string, string>, keyof Config, unknown]>([
+    [{ PUBLIC_IP: '10.0.0.7' }, 'peerIp', '10.0.0.7'],
+    [{ PEER_IP: '10.0.0.8', PUBLIC_IP: '10.0.0.7' }, 'peerIp', '10.0.0.8'],
+    [{ PUBLIC_HOSTNAME: 'old' }, 'peerHostname', 'old'],
+    [{ PEER_HOSTNAME: 'new', PUBLIC_HOSTNAME: 'old' }, 'peerHostname', 'new'],
+    [{ ETCD_HOSTS: 'http://a:2379,http://b:2379' }, 'etcdHosts', 'http://a:2379,http://b:2379'],
+    [{ ETCD_PREFIX: '/other' }, 'etcdPrefix', '/other'],
+    [{ API_HOSTNAME: 'api.example' }, 'apiHostname', 'api.example'],
+    [{ NETNS_PATH: '/run/netns/' }, 'netnsPath', '/run/netns'],
+    [{ NETNS_PREFIX: 'x-' }, 'netnsPrefix', 'x-'],
+    [{ MAX_VNI: '16777215' }, 'maxVni', 16_777_215],
+    [{ SAND_VXLAN_CHECKSUM: 'off' }, 'vxlanChecksum', false],
+    [{ SAND_LOG_LEVEL: 'debug' }, 'logLevel', 'debug'],
+    [{ SAND_LISTEN: '::1' }, 'listen', '::1'],
+  ])('of %j makes %s', (env, name, expected) => {
+    expect(configOf({ env })[name]).toEqual(expected);
+  });
+
+  it.each<[string, { flags?: string[]; env?: Record<string, string>; file?: unknown }, RegExp]>([
+    [
+      'a port that is none',
+      { env: { HTTP_PORT: '0' } },
+      /^HTTP_PORT is "0"; it must be a whole number from 1 to 65535$/,
+    ],
+    ['a port with text', { flags: ['--http-port', '80a'] }, /^--http-port is "80a"/],
+    [
+      'a wrong value in the file',
+      { file: { 'http-port': [] } },
+      /^http-port in the configuration file is ""/,
+    ],
+    ['a VNI that VXLAN has not', { env: { MAX_VNI: '16777216' } }, /^MAX_VNI is "16777216"/],
+    ['an IPv6 VTEP', { env: { PEER_IP: '::1' } }, /^PEER_IP is "::1"; IPv6 is not supported yet/],
+    ['a VTEP that is a name', { env: { PUBLIC_IP: 'host' } }, /^PUBLIC_IP is "host"/],
+    ['a host name with a slash', { env: { PEER_HOSTNAME: 'a/b' } }, /^PEER_HOSTNAME is "a\/b"/],
+    ['a prefix without a slash', { env: { ETCD_PREFIX: 'sc-net' } }, /^ETCD_PREFIX is "sc-net"; .*\/sc-net$/],
+    ['a prefix with one at its end', { env: { ETCD_PREFIX: '/sc-net/' } }, /^ETCD_PREFIX is/],
+    [
+      'a relative path',
+      { flags: ['--state-dir', 'here'] },
+      /^--state-dir is "here"; it must be an absolute path$/,
+    ],
+    [
+      'neither on nor off',
+      { env: { SAND_VXLAN_CHECKSUM: 'maybe' } },
+      /^SAND_VXLAN_CHECKSUM is "maybe"; it must be on or off$/,
+    ],
+    [
+      'an unknown level',
+      { env: { SAND_LOG_LEVEL: 'loud' } },
+      /^SAND_LOG_LEVEL is "loud"; .*debug, info, warn, error$/,
+    ],
+    ['an unknown flag', { flags: ['--http-prot', '1'] }, /--http-prot.*see sand-agent --help$/],
+    ['a flag without a value', { flags: ['--http-port'] }, /http-port/],
+    ['a word', { flags: ['run'] }, /run/],
+    [
+      'an unknown setting in the file',
+      { file: { httpPort: 1 } },
+      /httpPort is no setting; see sand-agent --help$/,
+    ],
+    ['a file with a list', { file: [] }, /must hold a JSON object/],
+    ['a file with no JSON', { file: '{' }, /^Configuration file .*config\.json: /],
+    [
+      'TLS of the API in part',
+      { env: { HTTP_TLS_CERT: '/c' } },
+      /^HTTP_TLS_KEY is missing: HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA go together$/,
+    ],
+    ['TLS of etcd in part', { env: { ETCD_TLS_KEY: '/k' } }, /^ETCD_TLS_CERT is missing/],
+    [
+      'two kinds of etcd',
+      { env: { ETCD_HOSTS: 'http://a', SAND_ETCD_LISTEN: '10.0.0.1' } },
+      /leave out one of them$/,
+    ],
+  ])('refuses %s in one line that names it', (_, given, text) => {
+    const refused = () => configOf(given);
+    expect(refused).toThrow(text);
+    expect(refused).toThrow(expect.objectContaining({ kind: 'invalid' }));
+    expect(refused).not.toThrow(/\n/);
+  });
+
+  it('refuses a file that does not exist when it was asked for', () => {
+    expect(() => readCommandLine(['--config', '/nonexistent/config.json'], {})).toThrow(
+      '/nonexistent/config.json',
+    );
+    expect(() => readCommandLine([], { SAND_CONFIG: '/nonexistent/config.json' })).toThrow(
+      '/nonexistent/config.json',
+    );
+  });
+
+  it('shows help and version before it looks at anything else', () => {
+    expect(readCommandLine(['--help'], { HTTP_PORT: 'wrong' })).toEqual({ kind: 'help' });
+    expect(readCommandLine(['--version', '--config', '/nonexistent'], {})).toEqual({ kind: 'version' });
+  });
+
+  it('knows --greet', () => {
+    expect(readCommandLine(['--config', file({}), '--greet'], {})).toMatchObject({
+      kind: 'run',
+      greet: true,
+    });
+  });
+});
+
+describe('usage()', () => {
+  it('has a line of at most 110 columns for every flag', () => {
+    const lines = usage().split('\n');
+    for (const flag of ['etcd-hosts', 'peer-ip', 'max-vni', 'config', 'greet', 'version']) {
+      expect(lines.filter(line => line.startsWith(`  --${flag} `))).toHaveLength(1);
+    }
+    expect(Math.max(...lines.map(line => line.length))).toBeLessThanOrEqual(120);
+  });
+});
