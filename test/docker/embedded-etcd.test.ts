@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { AgentProcess } from '../support/agent-process.js';
+import { run } from '../support/command.js';
 import { DockerLab } from '../support/docker-lab.js';
 import { addressIn, createNamed, ping, removeContainers, runSleeper } from '../support/sand-lab.js';
 import { processesOf } from '../support/sweep.js';
@@ -20,15 +21,11 @@ describe('an agent without ETCD_HOSTS', () => {
     return AgentProcess.start(lab.host(number), { env: { ...own, ...env }, flags });
   }
 
-  /** Processes of etcd in the first host. */
+  /** Processes of etcd in the lab. */
   async function etcds(): Promise<string[]> {
-    const text = await lab
-      .host(1)
-      .exec(['ip', 'netns', 'pids', lab.host(1).name])
-      .catch(() => '');
-    const pids = text === '' ? await processesOf(lab.claim) : text.split('\n').filter(Boolean);
-    const names = await lab.host(1).run(['ps', '-o', 'comm=', '-p', pids.join(',')]);
-    return names.stdout.split('\n').filter(name => name === 'etcd');
+    const pids = await processesOf(lab.claim);
+    const { stdout } = await run(['ps', '-o', 'comm=', '-p', pids.join(',')]);
+    return stdout.split('\n').filter(name => name === 'etcd');
   }
 
   it('makes networks and containers with an etcd of its own', async () => {

@@ -127,10 +127,15 @@ describe('readCommandLine()', () => {
     ['a file with no JSON', { file: '{' }, /^Configuration file .*config\.json: /],
     [
       'TLS of the API in part',
-      { env: { HTTP_TLS_CERT: '/c' } },
+      { env: { HTTP_TLS_CERT: '/dev/null' } },
       /^HTTP_TLS_KEY is missing: HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA go together$/,
     ],
-    ['TLS of etcd in part', { env: { ETCD_TLS_KEY: '/k' } }, /^ETCD_TLS_CERT is missing/],
+    ['TLS of etcd in part', { env: { ETCD_TLS_KEY: '/dev/null' } }, /^ETCD_TLS_CERT is missing/],
+    [
+      'a key file that is not there',
+      { env: { ETCD_TLS_KEY: '/nonexistent' } },
+      /^ETCD_TLS_KEY is "\/nonexistent"/,
+    ],
     [
       'two kinds of etcd',
       { env: { ETCD_HOSTS: 'http://a', SAND_ETCD_LISTEN: '10.0.0.1' } },

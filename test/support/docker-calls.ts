@@ -121,4 +121,11 @@ export class DockerCalls {
     await this.#done(this.join(endpoint));
     return endpoint;
   }
+
+  /** `docker rm -f` of a joined one. */
+  async remove(endpoint: CalledEndpoint): Promise<void> {
+    await this.#done(this.leave(endpoint));
+    await this.#done(this.deleteEndpoint(endpoint));
+    await this.#done(this.releaseAddress(endpoint.PoolID, endpoint.Address));
+  }
 }
