@@ -1,5 +1,9 @@
-/** One agent per state directory. The lock is as alive as its process: a crash leaves nothing to clean up. */
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+/**
+ * One agent per state directory. Each taker writes a file of its own and only then looks for others, so of two at once
+ * at least one sees the other. Names carry pid and start time: a name is never another's, so to remove that of a dead
+ * process cannot hit a living one, and a crash leaves nothing to clean up.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConflictError } from '../model/errors.js';
 
@@ -15,71 +19,51 @@ function startTimeOf(pid: number): string | undefined {
   }
 }
 
-const contentOf = (path: string): string | undefined => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+/** The living process among the others that have a file here; the files of dead ones are removed. */
+function findLiving(stateDir: string, own: string): number | undefined {
+  for (const name of readdirSync(stateDir)) {
+    const [, pid = '', started = ''] = /^lock\.(\d+)\.(\d+)$/.exec(name) ?? [];
+    if (pid === '' || name === own) continue;
+    if (startTimeOf(Number(pid)) === started) return Number(pid);
+    rmSync(join(stateDir, name), { force: true });
   }
-};
-
-/** The living process that wrote the lock. */
-function holderOf(content: string): number | undefined {
-  const [pid = '', started = ''] = content.trim().split(' ');
-  return started !== '' && startTimeOf(Number(pid)) === started ? Number(pid) : undefined;
+  return undefined;
 }
 
-/** Moves a dead process's lock away; one that a living process took just before is put back. */
-function removeStale(path: string, content: string): void {
-  const aside = `${path}.stale.${process.pid}`;
-  try {
-    renameSync(path, aside);
-    if (contentOf(aside) !== content) linkSync(aside, path);
-  } catch {
-    // Another process was faster: the next look tells who has it.
-  }
-  rmSync(aside, { force: true });
-}
+const held = new Set<string>();
 
 export class StateLock implements Disposable {
   readonly #path: string;
 
   private constructor(path: string) {
     this.#path = path;
+    held.add(path);
   }
 
   /** @throws ConflictError that names the process which holds the directory. */
   static take(stateDir: string): StateLock {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-    const path = join(stateDir, 'lock');
-    const own = `${path}.${process.pid}`;
-    writeFileSync(own, `${process.pid} ${startTimeOf(process.pid)}\n`, { mode: 0o600 });
-    try {
-      for (;;) {
-        try {
-          // Atomic, and whole at once: a lock without content is never seen.
-          linkSync(own, path);
-          return new StateLock(path);
-        } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-        }
-        const content = contentOf(path);
-        if (content === undefined) continue;
-        const pid = holderOf(content);
-        if (pid !== undefined) {
-          throw new ConflictError(
-            `State directory ${stateDir} is in use by process ${pid}; stop it, or give another --state-dir`,
-            { state_dir: stateDir, pid },
-          );
-        }
-        removeStale(path, content);
-      }
-    } finally {
-      rmSync(own, { force: true });
+    const own = `lock.${process.pid}.${startTimeOf(process.pid)}`;
+    const path = join(stateDir, own);
+    if (held.has(path)) throw inUse(stateDir, process.pid);
+    for (;;) {
+      writeFileSync(path, '', { mode: 0o600 });
+      if (findLiving(stateDir, own) === undefined) return new StateLock(path);
+      rmSync(path, { force: true });
+      // The other may have stepped back for us at the same moment: whoever looks last finds nobody and tries again.
+      const living = findLiving(stateDir, own);
+      if (living !== undefined) throw inUse(stateDir, living);
     }
   }
 
   [Symbol.dispose](): void {
     rmSync(this.#path, { force: true });
+    held.delete(this.#path);
   }
 }
+
+const inUse = (stateDir: string, pid: number) =>
+  new ConflictError(
+    `State directory ${stateDir} is in use by process ${pid}; stop it, or give another --state-dir`,
+    { state_dir: stateDir, pid },
+  );

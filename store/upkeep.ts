@@ -24,7 +24,7 @@ export async function keepSmall(
   const client = new Etcd3({ hosts: [...address.hosts] });
   try {
     const { dbSize, header } = await client.maintenance.status();
-    const { alarms } = await client.maintenance.alarm({ action: 'Get' });
+    const alarms = await fullAlarms(client, log);
     const grown = Number(dbSize) > Math.max(largeBytes, 2 * (sizeAfter.get(where) ?? 0));
     if (!grown && alarms.length === 0) return false;
     const revision = Math.max(Number(header.revision) - REVISIONS_KEPT, 1);
@@ -48,4 +48,14 @@ export async function keepSmall(
   } finally {
     client.close();
   }
+}
+
+/** The alarms of a full quota. A corrupt database keeps its alarm: that is for a person to look at. */
+async function fullAlarms(client: Etcd3, log: Logger) {
+  const { alarms } = await client.maintenance.alarm({ action: 'Get' });
+  const full = alarms.filter(({ alarm }) => String(alarm).toLowerCase() === 'nospace');
+  if (full.length < alarms.length) {
+    log.error('embedded etcd says its database is corrupt, restore a copy of the state directory');
+  }
+  return full;
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Etcd3 } from 'etcd3';
 import { ConflictError, SandError, UnavailableError } from '../../model/errors.js';
 import { type IpAddress, parseIpAddress } from '../../model/scalars.js';
 import { StoreClient } from '../../store/client.js';
@@ -75,7 +76,7 @@ async function runParent(body: string): Promise<ChildProcess> {
     setInterval(() => {}, 1_000);
     console.log('ready');`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   using({ [Symbol.asyncDispose]: () => kill(child) });
   await Promise.race([
@@ -232,6 +233,18 @@ describe('keepSmall()', () => {
     expect(await get(client, 'large')).toHaveLength(value.length);
   });
 
+  it('leaves the alarm of a corrupt database, and says so', async () => {
+    const etcd = await start();
+    const [host = ''] = etcd.address.hosts;
+    const client = new Etcd3({ hosts: host });
+    using({ [Symbol.asyncDispose]: async () => client.close() });
+    const { header } = await client.maintenance.status();
+    await client.maintenance.alarm({ action: 'Activate', memberID: header.member_id, alarm: 'Corrupt' });
+    expect(await keepSmall(etcd.address, log)).toBe(false);
+    expect((await client.maintenance.alarm({ action: 'Get' })).alarms).toHaveLength(1);
+    expect(log.texts('error')).toEqual([expect.stringContaining('corrupt')]);
+  });
+
   it('leaves a small database alone', async () => {
     const etcd = await start();
     expect(await keepSmall(etcd.address, log)).toBe(false);
@@ -255,6 +268,25 @@ describe('StateLock', () => {
     await kill(parent);
     StateLock.take(stateDir)[Symbol.dispose]();
     expect(await readdir(stateDir)).toEqual([]);
+  });
+
+  it('take() lets one of eight racing processes take over from a dead one', async () => {
+    const body = `
+      process.stdin.once('data', () => {
+        try { StateLock.take(stateDir); console.log('held'); } catch (error) { console.log(error.name); }
+      });`;
+    for (let round = 0; round < 3; round += 1) {
+      await kill(await runParent('StateLock.take(stateDir);'));
+      const racers = await Promise.all(Array.from({ length: 8 }, () => runParent(body)));
+      const answers = racers.map(async ({ stdout, stdin }) => {
+        const answer = once(stdout as NodeJS.ReadableStream, 'data');
+        stdin?.write('go');
+        return `${(await answer)[0]}`.trim();
+      });
+      const expected = ['held', ...Array<string>(7).fill('ConflictError')];
+      expect((await Promise.all(answers)).sort()).toEqual(expected.sort());
+      for (const racer of racers) await kill(racer);
+    }
   });
 
   const using_ = (lock: Disposable, body: () => void) => {
