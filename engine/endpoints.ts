@@ -24,6 +24,7 @@ import type { Mirror } from './mirror.js';
 import type { Networks } from './networks.js';
 import type { Reconciler } from './reconcile.js';
 import { ownReservation } from './reservations.js';
+import { Sandboxes } from './sandboxes.js';
 import { portOf } from './wanted.js';
 
 export interface EndpointsDependencies {
@@ -48,11 +49,14 @@ export interface DockerEndpoint {
   readonly mac: MacAddress | undefined;
 }
 
-export class Endpoints {
+export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
+  readonly #sandboxes: Sandboxes;
 
   constructor(deps: EndpointsDependencies) {
+    const { mirror, log } = deps;
     this.#deps = deps;
+    this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.#rewrite(record) });
   }
 
   /** Makes the endpoint of a container; a repeated call answers what the first one made. */
@@ -105,7 +109,7 @@ export class Endpoints {
       target_veth_name: targetVethOf(id),
       target_veth_mac: wish.mac ?? macFor(address),
       target_veth_ip: withPrefix(parseRange(network.record.ip_range), address),
-      active: false,
+      active: true,
       docker: {
         endpoint_id: wish.dockerEndpointId,
         network_id: wish.dockerNetworkId,
@@ -137,7 +141,8 @@ export class Endpoints {
   }
 
   /**
-   * Makes the interface of an endpoint, for Docker to move. The record and the kernel are written side by side.
+   * Makes the interface of an endpoint, for Docker to move: the kernel's work alone, since the record has said since
+   * its creation that there is to be one.
    * @throws NotFoundError, ConflictError: the underlay is too small. KernelError.
    */
   async join(dockerEndpointId: string, sandbox: NetnsPath): Promise<IfName> {
@@ -150,42 +155,36 @@ export class Endpoints {
       });
     }
     const network = await networks.get(found.network_id);
-    const record = { ...found, active: true, target_netns_path: sandbox };
-    const [plugged, written] = await Promise.allSettled([
-      reconciler.join(network, portOf(record)),
-      this.#activate(record),
-    ]);
-    if (plugged.status === 'fulfilled' && written.status === 'fulfilled') {
+    try {
+      const ifName = await reconciler.join(network, portOf(found));
       reconciler.ports.joined(found.network_id, id);
+      this.#sandboxes.note(id, sandbox);
       log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
-      return plugged.value;
+      return ifName;
+    } catch (error) {
+      await this.#unplug(found);
+      reconciler.ports.left(id);
+      throw error;
     }
-    await this.#undoJoin(found);
-    throw plugged.status === 'rejected' ? plugged.reason : (written as PromiseRejectedResult).reason;
   }
 
-  async #activate(record: EndpointRecord): Promise<void> {
-    const { store, keys, mirror } = this.#deps;
-    const writes = this.#recordWrites(record);
-    const exists = keys.networkEndpoint(record.network_id, record.id);
-    const result = await transact(store, { conditions: [{ exists }], writes });
-    if (!result.committed) {
-      throw new NotFoundError(`Endpoint ${record.id} was deleted meanwhile`, { endpoint_id: record.id });
-    }
-    mirror.applyCommit(writes, result.revision);
-  }
-
-  async #undoJoin(record: EndpointRecord): Promise<void> {
-    const { reconciler, log, mirror } = this.#deps;
+  /** What is left behind is a stranger to the next reconcile. */
+  async #unplug(record: EndpointRecord): Promise<void> {
+    const { reconciler, log } = this.#deps;
     await reconciler.unplug(record.network_id, portOf(record)).catch(error => {
       log.warn('interface left behind, the reconcile removes it', {
         endpoint_id: record.id,
         err: describeError(error),
       });
     });
-    if (mirror.localEndpoint(record.id)?.active)
-      await this.#activate({ ...record, active: false }).catch(() => undefined);
-    reconciler.ports.left(record.id);
+  }
+
+  async #rewrite(record: EndpointRecord): Promise<void> {
+    const { store, keys, mirror } = this.#deps;
+    const writes = this.#recordWrites(record);
+    const exists = keys.networkEndpoint(record.network_id, record.id);
+    const result = await transact(store, { conditions: [{ exists }], writes });
+    if (result.committed) mirror.applyCommit(writes, result.revision);
   }
 
   /** The container has left; its endpoint goes with the call that follows. */
@@ -209,17 +208,11 @@ export class Endpoints {
       return;
     }
     reconciler.ports.leave(id);
-    const [unplugged, deleted] = await Promise.allSettled([
-      reconciler.unplug(record.network_id, portOf(record)),
+    const [, deleted] = await Promise.allSettled([
+      this.#unplug(record),
       journal.orKeep({ kind: 'endpoint', endpoint_id: id }, () => this.#delete(record)),
     ]);
     reconciler.ports.left(id);
-    if (unplugged.status === 'rejected') {
-      log.warn('interface left behind, the reconcile removes it', {
-        endpoint_id: id,
-        err: describeError(unplugged.reason),
-      });
-    }
     if (deleted.status === 'rejected') throw deleted.reason;
     log.info('endpoint removed', { endpoint_id: id, network_id: record.network_id });
   }
@@ -260,5 +253,9 @@ export class Endpoints {
       { put: node, value },
       { put: network, value },
     ];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sandboxes[Symbol.asyncDispose]();
   }
 }

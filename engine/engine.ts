@@ -229,6 +229,7 @@ export class Engine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#tasks);
+    await this.endpoints[Symbol.asyncDispose]();
     await this.reconciler[Symbol.asyncDispose]();
     await this.#addresses[Symbol.asyncDispose]();
     this.journal[Symbol.dispose]();

@@ -202,7 +202,9 @@ export class Reconciler implements AsyncDisposable {
       });
     }
     for (const endpoint of report.missingPorts) {
-      if (!this.ports.isJoining(id, endpoint)) {
+      // One without a sandbox is about to be joined, by Docker's next call.
+      const { target_netns_path = '' } = mirror.localEndpoint(endpoint) ?? {};
+      if (target_netns_path !== '' && !this.ports.isJoining(id, endpoint)) {
         this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpoint });
       }
     }

@@ -102,9 +102,11 @@ async function networkFor(deps: DriverDependencies, wish: Wish): Promise<Network
 
 async function named(deps: DriverDependencies, wish: Wish, name: string): Promise<Network> {
   const { networks } = deps.engine;
-  const found = await networks.findByName(name);
-  if (found) return found;
-  if (wish.ipam === 'sand-ipam') throw unpaired(deps, wish, undefined);
+  if (wish.ipam === 'sand-ipam') {
+    const found = await networks.findByName(name);
+    if (found) return found;
+    throw unpaired(deps, wish, undefined);
+  }
   const mtu = wish.options.mtu ?? (await deps.engine.defaultMtu());
   return networks.ensureNamed(name, {
     range: wish.range,
