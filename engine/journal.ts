@@ -2,6 +2,7 @@
  * Teardowns that were accepted while etcd was away. Docker asks once and never again, so each is on disk before it
  * is answered, and is carried out when etcd is back. Until then the reconcile treats it as done.
  */
+import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
@@ -35,7 +36,6 @@ export class Journal implements Disposable {
   readonly #open = new Map<string, Teardown>();
   readonly #away: () => boolean;
   #replaying: string | undefined;
-  #next = 0;
 
   /**
    * @param path is made when absent.
@@ -66,7 +66,7 @@ export class Journal implements Disposable {
 
   /** On disk when it returns. */
   add(what: Teardown): void {
-    const id = `${Date.now()}-${process.pid}-${this.#next++}`;
+    const id = randomUUID();
     this.#write({ add: id, what });
     this.#open.set(id, what);
   }
