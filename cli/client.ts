@@ -33,6 +33,14 @@ export class ApiError extends Error {
   }
 }
 
+/** `30s`, `1m`, `500ms` or a bare number of seconds, in milliseconds. */
+export function parseDuration(text: string): number {
+  const [, number, unit = 's'] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
+  if (number === undefined)
+    throw new InvalidError(`--timeout is ${text}; it must be a duration such as 30s or 1m`);
+  return Number(number) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'm' | 'h'];
+}
+
 export class SandClient {
   readonly #options: ClientOptions;
   readonly #url: URL;

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { InvalidError, SandError } from '../model/errors.js';
-import { ApiError, type NetworkJson, SandClient } from './client.js';
+import { SandError } from '../model/errors.js';
+import { ApiError, type NetworkJson, parseDuration, SandClient } from './client.js';
 
 interface Global {
   readonly apiUrl: string;
@@ -13,14 +13,6 @@ interface Global {
   readonly caFile: string | undefined;
   readonly timeout: string;
   readonly json: boolean;
-}
-
-/** `30s`, `1m`, `500ms` or a bare number of seconds, in milliseconds. */
-export function parseDuration(text: string): number {
-  const [, number, unit = 's'] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
-  if (number === undefined)
-    throw new InvalidError(`--timeout is ${text}; it must be a duration such as 30s or 1m`);
-  return Number(number) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'm' | 'h'];
 }
 
 const clientOf = ({ apiUrl, certFile, keyFile, caFile, timeout }: Global) =>

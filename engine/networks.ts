@@ -112,9 +112,8 @@ export class Networks {
 
   /** The network of that name, made when absent; of racing hosts one makes it and all get the same. */
   async ensureNamed(name: string, wish: Omit<NewNetwork, 'name' | 'uniqueName'>): Promise<Network> {
-    for (let known = this.#deps.mirror.networksNamed(name).length > 0; ; known = true) {
-      // A miss in the mirror needs no read: the creation itself is refused when the name is taken.
-      const found = known ? await this.findByName(name) : undefined;
+    for (;;) {
+      const found = await this.findByName(name);
       if (found) return found;
       try {
         return await this.create({ ...wish, name, uniqueName: true });

@@ -248,7 +248,8 @@ describe('ensureNamed()', () => {
     const racing = await open(4);
     const found = await Promise.all(
       racing.flatMap(({ networks }) =>
-        Array.from({ length: 3 }, () => networks.ensureNamed('shop', { mtu: 1450, origin: 'docker' })),
+        // Of origin docker, and bound to nothing, any agent that starts would sweep it away.
+        Array.from({ length: 3 }, () => networks.ensureNamed('shop', { mtu: 1450, origin: 'api' })),
       ),
     );
     expect(new Set(found.map(({ record }) => record.id)).size).toBe(1);
