@@ -67,7 +67,7 @@ describe('while etcd is away', () => {
         refused(calls.createEndpoint(reserved)),
       ];
       // The interface is the kernel's work alone: a container that has its endpoint starts.
-      await accepted(calls.join(created));
+      expect((await calls.join(created)).body).toMatchObject({ InterfaceName: { DstPrefix: 'sand' } });
       for (const { status, reason } of await settled(refusals)) if (status === 'rejected') throw reason;
       // What Docker does after each refusal, while etcd is away still
       await Promise.all([

@@ -67,7 +67,14 @@ describe('failures', () => {
       await createNamed(one, 'base', '--subnet', '10.50.0.0/24');
       await runSleeper(one, 'living', '--network=base');
       pool = (await sand.network('base')).id;
-      keys = await sand.etcd.entries('/');
+      // Where its namespace is follows into the container's record a second later.
+      keys = await until(
+        async () => {
+          const entries = await sand.etcd.entries('/');
+          return [...entries.values()].some(value => value.includes('"/run/docker/netns/')) && entries;
+        },
+        { what: 'the sandbox is recorded' },
+      );
     });
     afterAll(async () => {
       await removeContainers(one, 'living');
