@@ -1,9 +1,10 @@
 /** /networks: see spec of the API in docs/api.md. */
 import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
+import { parseWith } from '../model/parse.js';
 import { mtuOf, type Network } from '../model/records.js';
 import type { Cidr, InterfaceAddress } from '../model/scalars.js';
-import { NetworkCreate, parseBody } from './schemas.js';
+import { NetworkCreate } from './schemas.js';
 
 const toJson = (network: Network) => ({ ...network.record, mtu: mtuOf(network) });
 export type NetworkJson = ReturnType<typeof toJson>;
@@ -18,7 +19,7 @@ export function networkRoutes(engine: Engine): Router {
   });
 
   router.post('/', async (request, response) => {
-    const { id, name, ip_range, gateway, mtu } = parseBody(NetworkCreate, request.body);
+    const { id, name, ip_range, gateway, mtu } = parseWith(NetworkCreate, request.body ?? {});
     await engine.ready();
     const network = await networks.create({
       id,

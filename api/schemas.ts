@@ -19,12 +19,3 @@ export const NetworkCreate = z.object({
   }),
   mtu: z.number().int().min(68).max(65_535).optional(),
 });
-
-/** @throws InvalidError that names the field. */
-export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
-  const parsed = schema.safeParse(body ?? {});
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const field = issue?.path.join('.') || 'body';
-  throw new InvalidError(`${field}: ${issue?.message ?? 'malformed'}`, { field });
-}

@@ -87,10 +87,6 @@ export class Engine implements AsyncDisposable {
     });
   }
 
-  get addresses(): Addresses {
-    return this.#addresses;
-  }
-
   /** Begins to follow etcd; returns at once, whether etcd answers or not. */
   start(): void {
     const { log } = this.options;

@@ -74,7 +74,7 @@ export class Reconciler implements AsyncDisposable {
       if (!isNetworkId(id)) continue;
       this.#present.add(id);
       if (mirror.network(id)) wanted.add(id);
-      else await this.#reportUnknown(id);
+      else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
     }
     for (const id of wanted) await this.reconcile(id).catch(error => this.#complain(id, error));
     this.#loop = this.#patrol();

@@ -23,6 +23,8 @@ export interface BindingOptions {
 /** What a Docker network is that an agent of the original bound. */
 const LEGACY: BindingOptions = { ipam: 'sand-ipam', internal: false, egress: 'docker', auxAddresses: [] };
 
+const isPending = ({ docker_network_id }: BindingRecord) => docker_network_id.startsWith(PENDING);
+
 export class Bindings {
   readonly #engine: Engine;
 
@@ -65,13 +67,17 @@ export class Bindings {
 
   /** This host's open promise of a network. */
   pendingOf(networkId: NetworkId): BindingRecord | undefined {
+    return this.#own(networkId).find(isPending);
+  }
+
+  /** Whether a Docker network of this host stands for the network, promises aside. */
+  isBound(networkId: NetworkId): boolean {
+    return this.#own(networkId).some(binding => !isPending(binding));
+  }
+
+  #own(networkId: NetworkId): BindingRecord[] {
     const { mirror, options } = this.#engine;
-    return mirror
-      .bindings(networkId)
-      .find(
-        ({ hostname, docker_network_id }) =>
-          hostname === options.host.name && docker_network_id.startsWith(PENDING),
-      );
+    return mirror.bindings(networkId).filter(({ hostname }) => hostname === options.host.name);
   }
 
   /** Networks promised to this host's Docker, not bound yet. */

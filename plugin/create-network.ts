@@ -6,6 +6,7 @@ import type { Engine } from '../engine/engine.js';
 import { defaultName } from '../engine/networks.js';
 import { parseRange } from '../ipam/range.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
+import { parseWith } from '../model/parse.js';
 import { type AddressSource, mtuOf, type Network } from '../model/records.js';
 import {
   addressOf,
@@ -18,7 +19,7 @@ import {
 import type { DriverDependencies } from './ipam-driver.js';
 import type { NetworkOptions } from './options.js';
 import { parseNetworkOptions } from './options.js';
-import { CreateNetwork, type PoolData, parseRequest } from './protocol.js';
+import { CreateNetwork, type PoolData } from './protocol.js';
 import type { Outcome } from './server.js';
 
 interface Wish {
@@ -32,7 +33,7 @@ interface Wish {
 }
 
 export async function createNetwork(deps: DriverDependencies, body: unknown): Promise<Outcome> {
-  const { NetworkID, Options, IPv4Data, IPv6Data } = parseRequest(CreateNetwork, body);
+  const { NetworkID, Options, IPv4Data, IPv6Data } = parseWith(CreateNetwork, body);
   const options = parseNetworkOptions(Options);
   if (IPv6Data.length > 0)
     throw new InvalidError('IPv6 is not supported yet; leave out --ipv6', { field: 'IPv6Data' });

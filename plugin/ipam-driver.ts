@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.js';
 import { DEFAULT_RANGE } from '../engine/networks.js';
 import { parseRange, withPrefix } from '../ipam/range.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
+import { parseWith } from '../model/parse.js';
 import type { Network } from '../model/records.js';
 import {
   addressOf,
@@ -16,7 +17,7 @@ import {
 import { type AnonymousPools, auxAddress, chooseGateway } from './anonymous-pools.js';
 import type { Bindings } from './bindings.js';
 import { parseIpamOptions, type Reference } from './options.js';
-import { PoolOnly, parseRequest, ReleaseAddress, RequestAddress, RequestPool } from './protocol.js';
+import { PoolOnly, ReleaseAddress, RequestAddress, RequestPool } from './protocol.js';
 import type { Methods, Outcome } from './server.js';
 
 const ADDRESS_TYPE = 'RequestAddressType';
@@ -37,7 +38,7 @@ export const ipamDriver = (deps: DriverDependencies): Methods => ({
 });
 
 async function requestPool(deps: DriverDependencies, body: unknown): Promise<Outcome> {
-  const request = parseRequest(RequestPool, body);
+  const request = parseWith(RequestPool, body);
   if (request.V6) throw new InvalidError('IPv6 is not supported yet; leave out --ipv6', { field: 'V6' });
   if (request.SubPool !== '') {
     throw new InvalidError(
@@ -96,24 +97,17 @@ async function promise(bindings: Bindings, network: Network, range: Cidr | undef
   return network;
 }
 
-async function releasePool(
-  { bindings, anonymous, engine }: DriverDependencies,
-  body: unknown,
-): Promise<Outcome> {
-  const { PoolID } = parseRequest(PoolOnly, body);
+async function releasePool({ bindings, anonymous }: DriverDependencies, body: unknown): Promise<Outcome> {
+  const { PoolID } = parseWith(PoolOnly, body);
   anonymous.close(PoolID);
   if (!isNetworkId(PoolID)) return DONE;
   // On `network rm` the binding itself still stands: DeleteNetwork, which follows, unties it.
-  const { mirror, options } = engine;
-  const bound = mirror
-    .bindings(PoolID)
-    .some(binding => binding.hostname === options.host.name && binding !== bindings.pendingOf(PoolID));
-  if (!bound) await bindings.withdraw(PoolID);
+  if (!bindings.isBound(PoolID)) await bindings.withdraw(PoolID);
   return DONE;
 }
 
 async function requestAddress(deps: DriverDependencies, body: unknown): Promise<Outcome> {
-  const { PoolID, Address, Options } = parseRequest(RequestAddress, body);
+  const { PoolID, Address, Options } = parseWith(RequestAddress, body);
   const { engine, anonymous } = deps;
   const isGateway = Options[ADDRESS_TYPE] === GATEWAY;
   const unfinished = anonymous.find(PoolID);
@@ -171,7 +165,7 @@ async function reserve(deps: DriverDependencies, network: Network, asked: string
 }
 
 async function releaseAddress({ engine, anonymous }: DriverDependencies, body: unknown): Promise<Outcome> {
-  const { PoolID, Address } = parseRequest(ReleaseAddress, body);
+  const { PoolID, Address } = parseWith(ReleaseAddress, body);
   const address = parseIpv4(Address, 'Address');
   if (anonymous.find(PoolID) || !isNetworkId(PoolID)) return DONE;
   const id: NetworkId = PoolID;

@@ -1,18 +1,19 @@
 /** Docker's NetworkDriver.* calls. Creation of networks, which has many forms, is in create-network.ts. */
 import { ConflictError, InvalidError } from '../model/errors.js';
+import { parseWith } from '../model/parse.js';
 import type { BindingRecord } from '../model/records.js';
 import {
   addressOf,
   type IpAddress,
-  type NetnsPath,
   parseInterfaceAddress,
   parseIpv4,
   parseMacAddress,
+  parseNetnsPath,
 } from '../model/scalars.js';
 import { createNetwork } from './create-network.js';
 import type { DriverDependencies } from './ipam-driver.js';
 import { parseEndpointOptions } from './options.js';
-import { CreateEndpoint, EndpointOnly, Join, NetworkOnly, parseRequest } from './protocol.js';
+import { CreateEndpoint, EndpointOnly, Join, NetworkOnly } from './protocol.js';
 import type { Methods, Outcome } from './server.js';
 
 const DONE: Outcome = { answer: {} };
@@ -38,22 +39,22 @@ export const networkDriver = (deps: DriverDependencies): Methods => ({
 });
 
 async function endpointOnly(body: unknown): Promise<Outcome> {
-  parseRequest(EndpointOnly, body);
+  parseWith(EndpointOnly, body);
   return DONE;
 }
 
 async function operInfo(body: unknown): Promise<Outcome> {
-  parseRequest(EndpointOnly, body);
+  parseWith(EndpointOnly, body);
   return { answer: { Value: {} } };
 }
 
 async function deleteNetwork({ bindings }: DriverDependencies, body: unknown): Promise<Outcome> {
-  await bindings.unbind(parseRequest(NetworkOnly, body).NetworkID);
+  await bindings.unbind(parseWith(NetworkOnly, body).NetworkID);
   return DONE;
 }
 
 async function createEndpoint(deps: DriverDependencies, body: unknown): Promise<Outcome> {
-  const { NetworkID, EndpointID, Interface, Options } = parseRequest(CreateEndpoint, body);
+  const { NetworkID, EndpointID, Interface, Options } = parseWith(CreateEndpoint, body);
   const { engine, bindings } = deps;
   if (Interface.AddressIPv6 !== '') {
     throw new InvalidError('IPv6 is not supported yet; leave out --ip6', { field: 'Interface.AddressIPv6' });
@@ -110,16 +111,17 @@ function withAdvice(error: unknown): unknown {
 }
 
 async function deleteEndpoint({ engine }: DriverDependencies, body: unknown): Promise<Outcome> {
-  await engine.endpoints.removeDocker(parseRequest(EndpointOnly, body).EndpointID);
+  await engine.endpoints.removeDocker(parseWith(EndpointOnly, body).EndpointID);
   return DONE;
 }
 
 async function join(deps: DriverDependencies, body: unknown): Promise<Outcome> {
-  const { NetworkID, EndpointID, SandboxKey } = parseRequest(Join, body);
+  const { NetworkID, EndpointID, SandboxKey } = parseWith(Join, body);
+  const sandbox = parseNetnsPath(SandboxKey, 'SandboxKey');
   const { engine, bindings } = deps;
   await engine.ready();
   const binding = await bindings.get(NetworkID);
-  const SrcName = await engine.endpoints.join(EndpointID, SandboxKey as NetnsPath);
+  const SrcName = await engine.endpoints.join(EndpointID, sandbox);
   const answer = {
     InterfaceName: { SrcName, DstPrefix: 'sand' },
     ...(binding.egress === 'none' && !binding.internal ? { DisableGatewayService: true } : {}),
@@ -128,6 +130,6 @@ async function join(deps: DriverDependencies, body: unknown): Promise<Outcome> {
 }
 
 async function leave({ engine }: DriverDependencies, body: unknown): Promise<Outcome> {
-  engine.endpoints.leave(parseRequest(EndpointOnly, body).EndpointID);
+  engine.endpoints.leave(parseWith(EndpointOnly, body).EndpointID);
   return DONE;
 }

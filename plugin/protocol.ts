@@ -1,6 +1,5 @@
 /** Docker's requests to a remote network and IPAM driver, as libnetwork sends them (docker 20.10, API 1.41). */
 import { z } from 'zod';
-import { InvalidError } from '../model/errors.js';
 
 const text = z.string();
 const id = z.string().min(1).max(128);
@@ -55,12 +54,3 @@ export const RequestPool = z.object({
 export const PoolOnly = z.object({ PoolID: id });
 export const RequestAddress = z.object({ PoolID: id, Address: text.default(''), Options: stringMap });
 export const ReleaseAddress = z.object({ PoolID: id, Address: text.min(1) });
-
-/** @throws InvalidError that names the field. */
-export function parseRequest<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
-  const parsed = schema.safeParse(body);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const field = issue?.path.join('.') || 'body';
-  throw new InvalidError(`${field}: ${issue?.message ?? 'malformed'}`, { field });
-}

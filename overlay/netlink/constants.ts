@@ -85,11 +85,9 @@ export const MS_BIND = 4096;
 export const MNT_DETACH = 2;
 export const NSFS_MAGIC = 0x6e73_6673;
 export const ENOENT = 2;
-export const EINTR = 4;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
-export const ENOBUFS = 105;
 
 // Chosen by us.
 export const BATCH_MESSAGES = 256; // chosen: larger batches are no faster, and hold the worker longer
