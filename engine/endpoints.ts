@@ -1,24 +1,29 @@
 /** The endpoints of this host: an address and a record in one transaction, an interface in the kernel. */
 import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
-import { addressTaken, type OwnerCheck } from '../ipam/changes.js';
-import { macFor, parseRange, withPrefix } from '../ipam/range.js';
+import { addressTaken, type OwnerCheck, type Step } from '../ipam/changes.js';
 import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import type { AddressSource, EndpointRecord, Network } from '../model/records.js';
+import type { EndpointRecord } from '../model/records.js';
 import {
   addressOf,
   type EndpointId,
   type IfName,
   type IpAddress,
-  type MacAddress,
   type NetnsPath,
   type NetworkId,
 } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { transact, type Write } from '../store/transaction.js';
-import { endpointIdOf, type HostSettings, overlayVethOf, targetVethOf } from './host.js';
+import {
+  creationWrites,
+  deletionWrites,
+  type EndpointWish,
+  endpointRecord,
+  recordWrites,
+} from './endpoint-record.js';
+import { endpointIdOf, type HostSettings, overlayVethOf } from './host.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 import type { Networks } from './networks.js';
@@ -39,16 +44,6 @@ export interface EndpointsDependencies {
   readonly log: Logger;
 }
 
-export interface DockerEndpoint {
-  readonly dockerEndpointId: string;
-  readonly dockerNetworkId: string;
-  readonly networkId: NetworkId;
-  readonly source: AddressSource;
-  /** Given by Docker; with `sand-driver` none is, and the lowest free one is taken. */
-  readonly address: IpAddress | undefined;
-  readonly mac: MacAddress | undefined;
-}
-
 export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
   readonly #sandboxes: Sandboxes;
@@ -56,88 +51,45 @@ export class Endpoints implements AsyncDisposable {
   constructor(deps: EndpointsDependencies) {
     const { mirror, log } = deps;
     this.#deps = deps;
-    this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.#rewrite(record) });
+    this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.rewrite(record) });
   }
 
-  /** Makes the endpoint of a container; a repeated call answers what the first one made. */
-  async create(wish: DockerEndpoint): Promise<EndpointRecord> {
-    const { mirror, networks, addresses, journal, host } = this.#deps;
-    const id = endpointIdOf(wish.dockerEndpointId);
+  /**
+   * Writes the endpoint with its address; a repeated call answers what the first one made. Its interface is `join`'s
+   * or `plug`'s.
+   * @throws NotFoundError: the network. ConflictError: the address is taken. ExhaustedError. UnavailableError.
+   */
+  async create(wish: EndpointWish): Promise<EndpointRecord> {
+    const { mirror, networks, addresses, journal, host, keys } = this.#deps;
+    const { id, networkId } = wish;
     const existing = mirror.localEndpoint(id);
     if (existing) return existing;
-    const network = await networks.get(wish.networkId);
-    const record = (address: IpAddress) => this.#record(id, network, address, wish);
-    const owner = { kind: 'endpoint', endpoint_id: id } as const;
-    const step =
-      wish.source === 'sand-ipam' && wish.address
-        ? ({
-            kind: 'pass',
-            address: wish.address,
-            from: ownReservation(host.name, wish.networkId),
-            owner,
-          } as const)
-        : ({ kind: 'take', address: wish.address ?? 'lowest', owner } as const);
+    const network = await networks.get(networkId);
+    const record = (address: IpAddress) => endpointRecord(host, network.record, wish, address);
     const change = {
-      networkId: wish.networkId,
+      networkId,
       op: randomUUID(),
-      step,
+      step: this.#addressStep(wish),
       endpoints: 1,
-      writes: (got: IpAddress) => this.#endpointWrites(record(got), wish),
+      writes: (got: IpAddress) => creationWrites(keys, record(got)),
     } as const;
     const address = await addresses.commit(change).catch(error => {
-      // It may have been carried out all the same; Docker forgets the endpoint with this error.
+      // It may have been carried out all the same; whoever asked forgets the endpoint with this error.
       if (error instanceof UnavailableError) journal.add({ kind: 'endpoint', endpoint_id: id });
       throw error;
     });
     const made = mirror.localEndpoint(id) ?? record(address);
-    this.#deps.log.info('endpoint created', { endpoint_id: id, network_id: wish.networkId, address });
+    this.#deps.log.info('endpoint created', { endpoint_id: id, network_id: networkId, address });
     return made;
   }
 
-  #record(id: EndpointId, network: Network, address: IpAddress, wish: DockerEndpoint): EndpointRecord {
-    const { host } = this.#deps;
-    return {
-      id,
-      network_id: wish.networkId,
-      hostname: host.name,
-      host_ip: host.vtep,
-      api_hostname: host.apiHostname,
-      created_at: new Date().toISOString(),
-      target_netns_path: '',
-      overlay_veth_name: overlayVethOf(id),
-      overlay_veth_mac: '',
-      target_veth_name: targetVethOf(id),
-      target_veth_mac: wish.mac ?? macFor(address),
-      target_veth_ip: withPrefix(parseRange(network.record.ip_range), address),
-      active: true,
-      docker: {
-        endpoint_id: wish.dockerEndpointId,
-        network_id: wish.dockerNetworkId,
-        address_source: wish.source,
-      },
-    };
-  }
-
-  #endpointWrites(record: EndpointRecord, wish: DockerEndpoint): Write[] {
-    const { keys } = this.#deps;
-    const docker = {
-      DockerNetworkID: wish.dockerNetworkId,
-      SandNetworkID: record.network_id,
-      DockerEndpointID: wish.dockerEndpointId,
-      SandEndpointID: record.id,
-    };
-    return [
-      ...this.#recordWrites(record),
-      { put: keys.dockerEndpoint(wish.dockerEndpointId), value: docker },
-    ];
-  }
-
-  #recordWrites(record: EndpointRecord): Write[] {
-    const { keys } = this.#deps;
-    return [
-      { put: keys.networkEndpoint(record.network_id, record.id), value: record },
-      { put: keys.nodeEndpoint(record.hostname, record.id), value: record },
-    ];
+  /** Our IPAM driver has reserved the address before; anybody else takes one. */
+  #addressStep({ id, networkId, address, purpose }: EndpointWish): Step {
+    const owner = { kind: 'endpoint', endpoint_id: id } as const;
+    if (purpose.kind === 'docker' && purpose.source === 'sand-ipam' && address) {
+      return { kind: 'pass', address, from: ownReservation(this.#deps.host.name, networkId), owner };
+    }
+    return { kind: 'take', address: address ?? 'lowest', owner };
   }
 
   /**
@@ -146,7 +98,7 @@ export class Endpoints implements AsyncDisposable {
    * @throws NotFoundError, ConflictError: the underlay is too small. KernelError.
    */
   async join(dockerEndpointId: string, sandbox: NetnsPath): Promise<IfName> {
-    const { mirror, networks, reconciler, log } = this.#deps;
+    const { mirror, log } = this.#deps;
     const id = endpointIdOf(dockerEndpointId);
     const found = mirror.localEndpoint(id);
     if (!found) {
@@ -154,18 +106,30 @@ export class Endpoints implements AsyncDisposable {
         endpoint_id: id,
       });
     }
-    const network = await networks.get(found.network_id);
+    const ifName = await this.plug(found);
+    this.#sandboxes.note(id, sandbox);
+    log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
+    return ifName;
+  }
+
+  /** Makes the interface of an endpoint, and its network when it is the first here; answers the interface's name. */
+  async plug(record: EndpointRecord): Promise<IfName> {
+    const { networks, reconciler } = this.#deps;
+    const network = await networks.get(record.network_id);
     try {
-      const ifName = await reconciler.join(network, portOf(found));
-      reconciler.ports.joined(found.network_id, id);
-      this.#sandboxes.note(id, sandbox);
-      log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
+      const ifName = await reconciler.join(network, portOf(record));
+      reconciler.ports.joined(record.network_id, record.id);
       return ifName;
     } catch (error) {
-      await this.#unplug(found);
-      reconciler.ports.left(id);
+      await this.#unplug(record);
+      reconciler.ports.left(record.id);
       throw error;
     }
+  }
+
+  /** The namespace of an endpoint's container, which the record of Docker's gets a moment after the container. */
+  targetNetnsOf({ id, target_netns_path }: EndpointRecord): NetnsPath | undefined {
+    return this.#sandboxes.pathOf(id) ?? ((target_netns_path as NetnsPath) || undefined);
   }
 
   /** What is left behind is a stranger to the next reconcile. */
@@ -179,9 +143,10 @@ export class Endpoints implements AsyncDisposable {
     });
   }
 
-  async #rewrite(record: EndpointRecord): Promise<void> {
+  /** Writes a changed record, if the endpoint still exists. */
+  async rewrite(record: EndpointRecord): Promise<void> {
     const { store, keys, mirror } = this.#deps;
-    const writes = this.#recordWrites(record);
+    const writes = recordWrites(keys, record);
     const exists = keys.networkEndpoint(record.network_id, record.id);
     const result = await transact(store, { conditions: [{ exists }], writes });
     if (result.committed) mirror.applyCommit(writes, result.revision);
@@ -219,13 +184,8 @@ export class Endpoints implements AsyncDisposable {
 
   /** Docker's IPAM calls return an address later, by a call of their own: until then it is a reservation. */
   async #delete(record: EndpointRecord): Promise<void> {
-    const { addresses, keys, host } = this.#deps;
+    const { addresses, keys } = this.#deps;
     const address = addressOf(record.target_veth_ip);
-    const writes: Write[] = [
-      { delete: keys.networkEndpoint(record.network_id, record.id) },
-      { delete: keys.nodeEndpoint(host.name, record.id) },
-      ...(record.docker ? [{ delete: keys.dockerEndpoint(record.docker.endpoint_id) }] : []),
-    ];
     const ours: OwnerCheck = owner =>
       owner && owner.endpoint_id !== record.id ? addressTaken(address, record.network_id, owner) : undefined;
     const keep = record.docker?.address_source === 'sand-ipam';
@@ -236,7 +196,7 @@ export class Endpoints implements AsyncDisposable {
         ? { kind: 'pass', address, from: ours, owner: { kind: 'reservation' } }
         : { kind: 'free', address, from: ours },
       endpoints: -1,
-      writes: () => writes,
+      writes: () => deletionWrites(keys, record),
     });
   }
 

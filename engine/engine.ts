@@ -13,6 +13,7 @@ import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 import { Journal, type Teardown } from './journal.js';
 import { Mirror } from './mirror.js';
+import { NetnsEndpoints } from './netns-endpoints.js';
 import { Networks } from './networks.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
@@ -33,6 +34,7 @@ export class Engine implements AsyncDisposable {
   readonly mirror: Mirror;
   readonly networks: Networks;
   readonly endpoints: Endpoints;
+  readonly netnsEndpoints: NetnsEndpoints;
   readonly reservations: Reservations;
   readonly reconciler: Reconciler;
   readonly journal: Journal;
@@ -80,6 +82,16 @@ export class Engine implements AsyncDisposable {
       reconciler: this.reconciler,
       journal: this.journal,
       host,
+      log,
+    });
+    this.netnsEndpoints = new NetnsEndpoints({
+      store,
+      keys,
+      kernel,
+      mirror: this.mirror,
+      networks: this.networks,
+      endpoints: this.endpoints,
+      host: host.name,
       log,
     });
     this.#started = new Promise(resolve => {

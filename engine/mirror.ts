@@ -102,6 +102,15 @@ export class Mirror {
     return endpoint && entry?.peers.get(endpoint);
   }
 
+  /** Any endpoint of the cluster. */
+  peer(id: EndpointId): Peer | undefined {
+    for (const { peers } of this.#networks.values()) {
+      const peer = peers.get(id);
+      if (peer) return peer;
+    }
+    return undefined;
+  }
+
   /** This host's endpoint. */
   localEndpoint(id: EndpointId): EndpointRecord | undefined {
     return this.#local.get(id);

@@ -4,20 +4,21 @@
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ConflictError, describeError, KernelError } from '../model/errors.js';
+import { describeError, KernelError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
 import { LEGACY_MTU, mtuOf, type Network } from '../model/records.js';
-import { type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
+import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
 import type { PortChange, WantedNetwork, WantedPort } from '../overlay/types.js';
-import { type HostSettings, netnsOf, VXLAN_OVERHEAD } from './host.js';
+import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
-import { remotePeersOf, wantedNetwork } from './wanted.js';
+import { PortQueue, type WaitingPlug } from './port-queue.js';
+import { mtuConflict, remotePeersOf, wantedNetwork } from './wanted.js';
 
 // Chosen by us.
 const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
@@ -31,13 +32,6 @@ export interface ReconcilerDependencies {
   readonly log: Logger;
 }
 
-/** Ports of a network that wait for their turn with the kernel. */
-interface PortWork {
-  readonly plugs: Waiting<IfName, { readonly network: Network; readonly port: WantedPort }>[];
-  readonly unplugs: Waiting<void, { readonly port: WantedPort }>[];
-}
-type Waiting<Result, Item> = Item & { resolve(result: Result): void; reject(error: unknown): void };
-
 export class Reconciler implements AsyncDisposable {
   readonly #deps: ReconcilerDependencies;
   readonly #log: Logger;
@@ -45,12 +39,13 @@ export class Reconciler implements AsyncDisposable {
   /** Networks whose overlay namespace this agent is setting up, has set up or has seen. */
   readonly #present = new Set<NetworkId>();
   readonly ports: PortBook;
-  readonly #work = new Map<NetworkId, PortWork>();
+  readonly #queue = new PortQueue(id => void this.#mutex.run(id, () => this.#changePorts(id)));
   readonly #peerChanges: PeerChanges;
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   #repairs = 0;
+  #lastAt: Date | undefined;
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
@@ -63,6 +58,11 @@ export class Reconciler implements AsyncDisposable {
   /** Differences mended since the start. */
   get repairs(): number {
     return this.#repairs;
+  }
+
+  /** When a network was last compared as a whole. */
+  get lastAt(): Date | undefined {
+    return this.#lastAt;
   }
 
   /** After the first snapshot: every namespace of ours and every network with a local endpoint. */
@@ -87,35 +87,20 @@ export class Reconciler implements AsyncDisposable {
 
   /** Makes the endpoint's veth pair, and the network around it when it is the first. */
   join(network: Network, port: WantedPort): Promise<IfName> {
-    const { id } = network.record;
-    this.ports.join(id, port);
-    return new Promise((resolve, reject) => this.#workOf(id).plugs.push({ network, port, resolve, reject }));
+    this.ports.join(network.record.id, port);
+    return this.#queue.plug(network, port);
   }
 
   /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
   unplug(id: NetworkId, port: WantedPort): Promise<void> {
     this.ports.leave(port.endpointId, port.overlayVeth);
     this.ports.joined(id, port.endpointId);
-    return new Promise((resolve, reject) => this.#workOf(id).unplugs.push({ port, resolve, reject }));
-  }
-
-  /** Callers who arrive while the network is busy share one batch of the kernel. */
-  #workOf(id: NetworkId): PortWork {
-    let work = this.#work.get(id);
-    if (!work) {
-      work = { plugs: [], unplugs: [] };
-      this.#work.set(id, work);
-      void this.#mutex.run(id, () => this.#changePorts(id));
-    }
-    return work;
+    return this.#queue.unplug(id, port);
   }
 
   async #changePorts(id: NetworkId): Promise<void> {
-    const work = this.#work.get(id);
-    this.#work.delete(id);
-    if (!work) return;
-    const { unplugs } = work;
-    const plugs = await this.#prepared(id, work.plugs);
+    const { plugs: asked, unplugs } = this.#queue.take(id);
+    const plugs = await this.#prepared(id, asked);
     const change = { plug: plugs.map(({ port }) => port), unplug: unplugs.map(({ port }) => port) };
     const overlay = {
       netns: netnsOf(this.#deps.host, id),
@@ -136,7 +121,7 @@ export class Reconciler implements AsyncDisposable {
   }
 
   /** Those whose network is there now; the others are refused. */
-  async #prepared(id: NetworkId, plugs: PortWork['plugs']): Promise<PortWork['plugs']> {
+  async #prepared(id: NetworkId, plugs: WaitingPlug[]): Promise<WaitingPlug[]> {
     const [first] = plugs;
     if (!first || this.#present.has(id)) return plugs;
     try {
@@ -201,26 +186,42 @@ export class Reconciler implements AsyncDisposable {
         count: report.repairs.length,
       });
     }
-    for (const endpoint of report.missingPorts) {
+    this.#lastAt = new Date();
+    await this.#restore(wanted, report.missingPorts);
+  }
+
+  /** Interfaces that are gone: made again where we had placed them; where Docker did, Docker alone can. */
+  async #restore(wanted: WantedNetwork, missing: readonly EndpointId[]): Promise<void> {
+    const { networkId: id, ports } = wanted;
+    const gone = ports.filter(
+      ({ endpointId }) => missing.includes(endpointId) && !this.ports.isJoining(id, endpointId),
+    );
+    const ours = gone.filter(({ target }) => target.kind === 'netns');
+    const results =
+      ours.length > 0 ? await this.#deps.kernel.changePorts(wanted, { plug: ours, unplug: [] }) : [];
+    for (const [i, { endpointId }] of ours.entries()) {
+      const result = results[i];
+      const facts = { network_id: id, endpoint_id: endpointId };
+      if (result && 'error' in result) {
+        this.#log.warn('interface of an endpoint is missing', { ...facts, err: describeError(result.error) });
+        continue;
+      }
+      this.#repairs += 1;
+      this.#deps.log.warn('interface of an endpoint made again', facts);
+    }
+    for (const { endpointId, target } of gone) {
       // One without a sandbox is about to be joined, by Docker's next call.
-      const { target_netns_path = '' } = mirror.localEndpoint(endpoint) ?? {};
-      if (target_netns_path !== '' && !this.ports.isJoining(id, endpoint)) {
-        this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpoint });
+      const { target_netns_path = '' } = this.#deps.mirror.localEndpoint(endpointId) ?? {};
+      if (target.kind === 'host' && target_netns_path !== '') {
+        this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpointId });
       }
     }
   }
 
   async #checkMtu(network: Network): Promise<void> {
     const { kernel, host } = this.#deps;
-    const mtu = mtuOf(network);
-    const underlay = await kernel.underlay(host.vtep);
-    if (mtu <= underlay.mtu - VXLAN_OVERHEAD) return;
-    const { id } = network.record;
-    throw new ConflictError(
-      `Network ${id} has MTU ${mtu}, but ${underlay.ifName} of host ${host.name} carries ${underlay.mtu - VXLAN_OVERHEAD} ` +
-        `(${underlay.mtu} less ${VXLAN_OVERHEAD} for VXLAN); raise the MTU of ${underlay.ifName} or make the network anew with a smaller one`,
-      { network_id: id, mtu, underlay_mtu: underlay.mtu },
-    );
+    const conflict = mtuConflict(host, network, await kernel.underlay(host.vtep));
+    if (conflict) throw conflict;
   }
 
   #onEvent(event: MirrorEvent): void {

@@ -35,6 +35,11 @@ export class Sandboxes implements AsyncDisposable {
     this.#schedule();
   }
 
+  /** A path that is not written yet. */
+  pathOf(endpoint: EndpointId): NetnsPath | undefined {
+    return this.#paths.get(endpoint);
+  }
+
   #schedule(): void {
     if (this.#timer || this.#stop.signal.aborted) return;
     this.#timer = setTimeout(() => {
@@ -46,17 +51,17 @@ export class Sandboxes implements AsyncDisposable {
   async #write(): Promise<void> {
     for (const [endpoint, path] of [...this.#paths]) {
       if (this.#stop.signal.aborted) return;
-      this.#paths.delete(endpoint);
       const record = this.#options.mirror.localEndpoint(endpoint);
-      if (!record || record.target_netns_path === path) continue;
       try {
-        await this.#options.write({ ...record, target_netns_path: path });
+        if (record && record.target_netns_path !== path) {
+          await this.#options.write({ ...record, target_netns_path: path });
+        }
+        if (this.#paths.get(endpoint) === path) this.#paths.delete(endpoint);
       } catch (error) {
         this.#log.debug('sandbox of an endpoint not written yet', {
           endpoint_id: endpoint,
           err: describeError(error),
         });
-        this.#paths.set(endpoint, path);
         return this.#schedule();
       }
     }

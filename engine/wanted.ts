@@ -1,9 +1,10 @@
 /** What the kernel of this host should have of a network: a pure function of the mirror. */
+import { ConflictError } from '../model/errors.js';
 import { type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
-import type { HostName, NetworkId } from '../model/scalars.js';
+import type { HostName, IfName, NetnsPath, NetworkId } from '../model/scalars.js';
 import { packPeers } from '../overlay/peers.js';
-import type { RemotePeer, WantedNetwork, WantedPort } from '../overlay/types.js';
-import { type HostSettings, netnsOf, overlayVethOf, targetVethOf } from './host.js';
+import type { RemotePeer, Underlay, WantedNetwork, WantedPort } from '../overlay/types.js';
+import { type HostSettings, netnsOf, overlayVethOf, targetVethOf, VXLAN_OVERHEAD } from './host.js';
 
 /** The veth pair of an endpoint; names of older records are kept, ours follow from the id. */
 export function portOf(record: EndpointRecord): WantedPort {
@@ -14,7 +15,12 @@ export function portOf(record: EndpointRecord): WantedPort {
     targetMac: record.target_veth_mac,
     target: record.docker
       ? { kind: 'host', name: targetVethOf(record.id) }
-      : { kind: 'netns', path: record.target_netns_path as never, address: record.target_veth_ip },
+      : {
+          kind: 'netns',
+          path: record.target_netns_path as NetnsPath,
+          name: record.target_veth_name === '' ? undefined : (record.target_veth_name as IfName),
+          address: record.target_veth_ip,
+        },
   };
 }
 
@@ -48,4 +54,21 @@ export function wantedNetwork(
     leaving,
     peers: packPeers(remotePeersOf(peers, host.name)),
   };
+}
+
+/** Why a network's packets would not fit this host's underlay; undefined when they do. */
+export function mtuConflict(
+  host: HostSettings,
+  network: Network,
+  underlay: Underlay,
+): ConflictError | undefined {
+  const { id } = network.record;
+  const mtu = mtuOf(network);
+  const carried = underlay.mtu - VXLAN_OVERHEAD;
+  if (mtu <= carried) return undefined;
+  return new ConflictError(
+    `Network ${id} has MTU ${mtu}, but ${underlay.ifName} of host ${host.name} carries ${carried} ` +
+      `(${underlay.mtu} less ${VXLAN_OVERHEAD} for VXLAN); raise the MTU of ${underlay.ifName} or make the network anew with a smaller one`,
+    { network_id: id, mtu, underlay_mtu: underlay.mtu },
+  );
 }

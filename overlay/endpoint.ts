@@ -54,7 +54,8 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   }
   // Half of a pair: what it was made for is over.
   if (near) context.overlay.run([delLink({ index: near.index })]);
-  const name = freeTargetName(present);
+  const isFree = present.every(({ name }) => name !== target.name);
+  const name = (isFree && target.name) || freeTargetName(present);
   const index = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
   conn.run([setLink({ index }, { up: true }), newAddress(index, target.address)]);
   return name;

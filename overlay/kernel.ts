@@ -62,6 +62,11 @@ export class Kernel implements AsyncDisposable {
     return results.map(result => ('ifName' in result ? result : { error: errorFrom(result.error) }));
   }
 
+  /** Name that an interface put into the namespace would get. @throws InvalidError: `path` is no network namespace. */
+  freeTargetName(path: NetnsPath): Promise<IfName> {
+    return this.#call('freeTargetName', path) as Promise<IfName>;
+  }
+
   /** Remote endpoints that came or changed, and that went; each packed by `packPeers`. */
   async applyPeers(netns: NetnsPath, change: { set: Uint8Array; remove: Uint8Array }): Promise<void> {
     await this.#call('applyPeers', netns, change);

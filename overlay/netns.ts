@@ -3,11 +3,11 @@
  * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
  */
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
-import { InvalidError, KernelError } from '../model/errors.js';
+import { InvalidError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
 import { Conn } from './netlink/conn.js';
-import { NSFS_MAGIC } from './netlink/constants.js';
-import { bindMount, enterNetns, unmount, unshareNetns } from './netlink/socket.js';
+import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
+import { bindMount, enterNetns, isNetns, unmount, unshareNetns } from './netlink/socket.js';
 
 /** /proc/self is the main thread. */
 const THIS_THREAD = '/proc/thread-self/ns/net';
@@ -21,22 +21,18 @@ export class Netns implements Disposable {
 
   /** Undefined when the file is missing or stale: what a namespace leaves behind after its machine restarted. */
   static find(path: NetnsPath): Netns | undefined {
-    try {
-      if (statfsSync(path).type !== NSFS_MAGIC) return undefined;
-      return new Netns(openSync(path, 'r'), path);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-      throw new KernelError(`${path} cannot be opened: ${(error as Error).message}`, { cause: error, path });
-    }
+    const found = look(path);
+    return 'fd' in found ? new Netns(found.fd, path) : undefined;
   }
 
-  /** Somebody else's namespace. @throws InvalidError: no network namespace. */
+  /** Somebody else's namespace. @throws InvalidError: no network namespace, and what it is instead. */
   static open(path: NetnsPath): Netns {
-    const found = Netns.find(path);
-    if (!found)
-      throw new InvalidError(`ns_handle_path ${path} is no network namespace`, { field: 'ns_handle_path' });
-    return found;
+    const found = look(path);
+    if ('fd' in found) return new Netns(found.fd, path);
+    throw new InvalidError(
+      `ns_handle_path ${path} ${found.instead}; it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net`,
+      { field: 'ns_handle_path', path },
+    );
   }
 
   /** The thread's own. */
@@ -47,6 +43,34 @@ export class Netns implements Disposable {
   [Symbol.dispose](): void {
     closeSync(this.fd);
   }
+}
+
+/**
+ * Opens a path only when it is a network namespace. O_PATH comes first, which opens no device, pipe or socket; then
+ * the very file that was looked at is opened through its descriptor, so that nobody exchanges it in between.
+ */
+function look(path: NetnsPath): { readonly fd: number } | { readonly instead: string } {
+  let at: number;
+  try {
+    at = openSync(path, O_PATH);
+  } catch (error) {
+    return { instead: unreachable(error as NodeJS.ErrnoException) };
+  }
+  try {
+    const same = `/proc/self/fd/${at}`;
+    if (statfsSync(same).type !== NSFS_MAGIC) return { instead: 'is no namespace' };
+    const fd = openSync(same, 'r');
+    if (isNetns(fd)) return { fd };
+    closeSync(fd);
+    return { instead: 'is a namespace of another kind' };
+  } finally {
+    closeSync(at);
+  }
+}
+
+function unreachable(error: NodeJS.ErrnoException): string {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return 'does not exist';
+  return `cannot be opened (${error.code ?? error.message})`;
 }
 
 /** Runs `work` in `netns` and comes back to `home`. */

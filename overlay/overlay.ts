@@ -6,7 +6,7 @@ import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
 import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
-import { findLink, linksOf } from './endpoint.js';
+import { findLink, freeTargetName, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
 import { compareEntries } from './entry-diff.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
@@ -155,6 +155,12 @@ export class Overlay {
     // The bridge may be another than the one we remember: the next call looks again.
     if (results.some(result => 'error' in result)) this.#indexes.delete(path);
     return results;
+  }
+
+  freeTargetName(path: NetnsPath): IfName {
+    using netns = Netns.open(path);
+    using conn = connIn(netns, this.#home);
+    return freeTargetName(linksOf(conn));
   }
 
   /** All that was retired in a while goes together, off every caller's time. */

@@ -17,8 +17,13 @@ import type {
 export type PortTarget =
   /** Left in the host's namespace under `name`, down: Docker moves, renames and addresses it. */
   | { readonly kind: 'host'; readonly name: IfName }
-  /** Put into the namespace at `path` as the first free of sand0, sand1, …; addressed and up. */
-  | { readonly kind: 'netns'; readonly path: NetnsPath; readonly address: InterfaceAddress };
+  /** Put into the namespace at `path` as `name`, or when that is taken as the first free of sand0, sand1, …; up. */
+  | {
+      readonly kind: 'netns';
+      readonly path: NetnsPath;
+      readonly name: IfName | undefined;
+      readonly address: InterfaceAddress;
+    };
 
 /** One local endpoint: a veth pair with one end in the overlay namespace's bridge. */
 export interface WantedPort {

@@ -1,4 +1,5 @@
 /** Docker's NetworkDriver.* calls. Creation of networks, which has many forms, is in create-network.ts. */
+import { endpointIdOf } from '../engine/host.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
 import type { BindingRecord } from '../model/records.js';
@@ -75,12 +76,11 @@ async function createEndpoint(deps: DriverDependencies, body: unknown): Promise<
   const address = addressGiven(binding, Interface.Address);
   const record = await engine.endpoints
     .create({
-      dockerEndpointId: EndpointID,
-      dockerNetworkId: NetworkID,
+      id: endpointIdOf(EndpointID),
       networkId: binding.network_id,
-      source: binding.ipam,
       address,
       mac,
+      purpose: { kind: 'docker', endpointId: EndpointID, networkId: NetworkID, source: binding.ipam },
     })
     .catch(error => {
       throw binding.ipam === 'docker-ipam' ? withAdvice(error) : error;

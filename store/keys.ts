@@ -44,9 +44,13 @@ export class Keys {
 
   networkEndpoint = (network: NetworkId, endpoint: EndpointId) =>
     `${this.networkEndpoints(network)}${endpoint}`;
-  networkEndpoints = (network: NetworkId) => `${this.prefix}/network-endpoints/${network}/`;
-  nodeEndpoint = (host: HostName, endpoint: EndpointId) =>
-    `${this.prefix}/node-endpoints/${host}/${endpoint}`;
+  networkEndpoints = (network: NetworkId) => `${this.allNetworkEndpoints}${network}/`;
+  /** Endpoints of all networks. */
+  get allNetworkEndpoints(): string {
+    return `${this.prefix}/network-endpoints/`;
+  }
+  nodeEndpoint = (host: HostName, endpoint: EndpointId) => `${this.nodeEndpoints(host)}${endpoint}`;
+  nodeEndpoints = (host: HostName) => `${this.prefix}/node-endpoints/${host}/`;
 
   /** Presence of a network on a host, in its two orders. */
   nodeNetwork = (host: HostName, network: NetworkId) => `${this.prefix}/nodes/${host}/networks/${network}`;

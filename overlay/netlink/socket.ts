@@ -14,6 +14,7 @@ import {
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
   NETLINK_ROUTE,
+  NS_GET_NSTYPE,
   SO_RCVBUFFORCE,
   SOCK_RAW_CLOEXEC,
   SOL_NETLINK,
@@ -32,6 +33,7 @@ const calls = {
   unshare: libc.func('unshare', 'int', ['int']),
   mount: libc.func('mount', 'int', ['str', 'str', 'str', 'ulong', 'void *']),
   umount2: libc.func('umount2', 'int', ['str', 'int']),
+  ioctl: libc.func('ioctl', 'int', ['int', 'ulong']),
 };
 
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024; // chosen: the errors of a whole batch, with their texts
@@ -87,6 +89,8 @@ export const closeFd = (fd: number): void => {
 
 /** @throws KernelError EINVAL: the file is no network namespace. */
 export const enterNetns = (fd: number) => check(calls.setns(fd, CLONE_NEWNET), 'setns');
+/** Whether an open file of nsfs is a network namespace, and not one of mounts, processes or the like. */
+export const isNetns = (fd: number) => calls.ioctl(fd, NS_GET_NSTYPE) === CLONE_NEWNET;
 export const unshareNetns = () => check(calls.unshare(CLONE_NEWNET), 'unshare');
 export const bindMount = (from: string, to: string) =>
   check(calls.mount(from, to, 'none', MS_BIND, null), 'mount', { path: to });
