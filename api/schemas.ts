@@ -1,21 +1,125 @@
-/** What the HTTP API takes; the record types are what it answers. */
+/** What the HTTP API takes and answers. The requests are checked with these, and the OpenAPI document is made of them. */
 import { z } from 'zod';
-import { InvalidError } from '../model/errors.js';
-import { scalar } from '../model/records.js';
-import { parseInterfaceAddress, parseNetworkId, parseNetworkName } from '../model/scalars.js';
+import * as records from '../model/records.js';
+import { type EndpointRecord, type Looks, mtuOf, type Network, scalar, UUID } from '../model/records.js';
+import {
+  parseHostName,
+  parseInterfaceAddress,
+  parseMacAddress,
+  parseNetnsPath,
+  parseNetworkId,
+  parseNetworkName,
+  parseVni,
+  VNI_MAX,
+} from '../model/scalars.js';
 
 /** Clients of old send empty strings for what they leave open. */
-const optional = <T>(parse: (value: unknown) => T) =>
-  scalar(value => (value === null || value === '' ? undefined : parse(value))).optional();
+const optional = <T>(parse: (value: unknown) => T, looks: Looks) =>
+  scalar(value => (value === null || value === '' ? undefined : parse(value)), {
+    anyOf: [looks, { type: 'null' }, { const: '' }],
+  }).optional();
 
-export const NetworkCreate = z.object({
-  id: optional(value => parseNetworkId(value, 'id')),
-  name: optional(value => parseNetworkName(value)),
-  type: z.enum(['overlay', '']).optional(),
-  ip_range: optional(value => parseInterfaceAddress(value, 'ip_range')),
-  gateway: optional(value => {
-    if (typeof value !== 'string') throw new InvalidError('gateway must be a string such as 10.0.0.1/24');
-    return value;
+const text = (description: string): Looks => ({ type: 'string', description });
+
+/** Text whose meaning depends on the network; read there. */
+function asText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new TypeError('must be a string');
+}
+
+export const NetworkCreate = z.strictObject({
+  id: optional(value => parseNetworkId(value, 'id'), { ...UUID, description: 'Default: a new one' }),
+  name: optional(parseNetworkName, text('Default: net-sc- and the id; such as shop')),
+  type: z.enum(['overlay', '']).nullish(),
+  ip_range: optional(
+    value => parseInterfaceAddress(value, 'ip_range'),
+    text('Default: 10.0.0.0/24; such as 10.1.0.0/24'),
+  ),
+  gateway: optional(asText, text('Default: the first address of the range; such as 10.1.0.1/24')),
+  mtu: z
+    .number()
+    .int()
+    .min(68)
+    .max(65_535)
+    .nullish()
+    .meta({ description: 'Default: what the underlay carries' }),
+  vxlan_vni: optional(value => parseVni(value), {
+    type: 'integer',
+    minimum: 1,
+    maximum: VNI_MAX,
+    description: 'Default: the lowest free one',
   }),
-  mtu: z.number().int().min(68).max(65_535).optional(),
 });
+
+const ActivateParams = z.strictObject({
+  ns_handle_path: optional(
+    value => parseNetnsPath(value),
+    text('A network namespace on the host of the agent; such as /var/run/netns/shop'),
+  ),
+  // Clients of the original send false without meaning it: it always moved the interface and gave it its address.
+  set_addr: z.boolean().nullish(),
+  move_veth: z.boolean().nullish(),
+});
+
+export const EndpointCreate = z.strictObject({
+  network_id: scalar(value => parseNetworkId(value), UUID),
+  activate: z.boolean().nullish().meta({ description: 'Whether an interface is made at once' }),
+  activate_params: ActivateParams.nullish(),
+  ipv4_address: optional(asText, text('Default: the lowest free one; such as 10.0.0.2')),
+  mac_address: optional(
+    value => parseMacAddress(value),
+    text('Default: 02:84 and the address; such as 02:84:0a:00:00:02'),
+  ),
+});
+
+export const EndpointQuery = z.strictObject({
+  network_id: optional(value => parseNetworkId(value), UUID),
+  hostname: optional(value => parseHostName(value), { type: 'string' }),
+});
+
+export const NetworkRemoval = z.strictObject({
+  force: z
+    .enum(['true', 'false', '1', '0', ''])
+    .optional()
+    .transform(value => value === 'true' || value === '1')
+    .meta({ description: "Whether this host's endpoints are removed first" }),
+});
+
+export const NoQuery = z.strictObject({});
+
+export const NetworkAnswer = records.NetworkRecord.extend({
+  mtu: z.number().int().meta({ description: 'Of interfaces inside the network' }),
+});
+
+export const EndpointAnswer = records.EndpointRecord;
+
+export const StatusAnswer = z.object({
+  version: z.string(),
+  hostname: z.string(),
+  vtep: z.string().meta({ description: 'Outer address of this host' }),
+  underlay: z.object({ interface: z.string(), mtu: z.number().int() }).nullable(),
+  started_at: z.string(),
+  etcd: z.object({ where: z.string(), answering: z.boolean(), revision: z.number().int() }),
+  networks: z.number().int().meta({ description: 'In the whole cluster' }),
+  local: z.object({
+    networks: z.number().int(),
+    endpoints: z.number().int(),
+    active_endpoints: z.number().int(),
+  }),
+  reconcile: z.object({
+    last_at: z.string().nullable(),
+    repairs: z.number().int().meta({ description: 'Differences of the kernel mended since the start' }),
+    pending_teardowns: z.number().int().meta({ description: 'Kept for when etcd is back' }),
+  }),
+});
+
+export const ErrorAnswer = z.object({
+  error: z.string().meta({ description: 'What is so, with the ids, and what would help' }),
+  code: z.enum(['invalid', 'not-found', 'conflict', 'exhausted', 'unavailable', 'kernel']).optional(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
+
+export const networkJson = (network: Network) => ({ ...network.record, mtu: mtuOf(network) });
+export type NetworkJson = ReturnType<typeof networkJson>;
+export type EndpointJson = EndpointRecord;
+export type StatusJson = Readonly<z.infer<typeof StatusAnswer>>;

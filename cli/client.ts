@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
-import type { NetworkJson } from '../api/networks.js';
+import type { NetworkJson } from '../api/schemas.js';
 import { InvalidError, NotFoundError, UnavailableError } from '../model/errors.js';
 
 export interface ClientOptions {

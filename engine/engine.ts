@@ -39,6 +39,7 @@ export class Engine implements AsyncDisposable {
   readonly reconciler: Reconciler;
   readonly journal: Journal;
   readonly options: EngineOptions;
+  readonly startedAt = new Date();
   readonly #addresses: Addresses;
   readonly #stop = new AbortController();
   readonly #tasks: Promise<void>[] = [];
@@ -167,6 +168,12 @@ export class Engine implements AsyncDisposable {
   async defaultMtu(): Promise<number> {
     const { kernel, host } = this.options;
     return (await kernel.underlay(host.vtep)).mtu - VXLAN_OVERHEAD;
+  }
+
+  /** Removes this host's endpoints of a network, then the network. @throws ConflictError: others use it, too. */
+  async forceRemoveNetwork(id: NetworkId): Promise<void> {
+    for (const endpoint of this.mirror.localEndpoints(id)) await this.endpoints.remove(endpoint.id);
+    await this.networks.remove(id);
   }
 
   /** The bit of a gateway or an endpoint may be cleared by agents of the original, which misplace it above a /24. */

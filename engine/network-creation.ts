@@ -38,6 +38,8 @@ export interface NewNetwork {
   readonly name?: string | undefined;
   readonly range?: Cidr | undefined;
   readonly gateway?: InterfaceAddress | undefined;
+  /** Undefined: the lowest free one. */
+  readonly vni?: Vni | undefined;
   readonly mtu: number;
   readonly origin: NetworkAttributes['origin'];
   /** Whether the name must be new in the cluster. */
@@ -82,18 +84,34 @@ export class NetworkCreation {
 
   /**
    * Writes the network, and gives the revision of it.
-   * @throws ConflictError: the id is taken. NameTaken. ExhaustedError: no VNI is free. UnavailableError.
+   * @throws ConflictError: the id or the given VNI is taken. NameTaken. ExhaustedError: no VNI is free. UnavailableError.
    */
   async commit(): Promise<number> {
     const { mirror, host } = this.#deps;
     for (let attempt = 0; attempt < VNI_ATTEMPTS; attempt++) {
+      this.#refuseTakenVni();
       const skip = Math.floor(Math.random() * Math.min(this.#refused.size * 2, 16));
-      const vni = mirror.vnis.free(host.maxVni, this.#refused, skip);
+      const vni = this.#wish.vni ?? mirror.vnis.free(host.maxVni, this.#refused, skip);
       const revision = await this.#attempt(this.#record(vni));
       if (revision !== undefined) return revision;
       await sleep(Math.random() * 5);
     }
     throw new UnavailableError('No VNI could be claimed against so many others at once; try again');
+  }
+
+  /** A VNI that was asked for is not exchanged for another. */
+  #refuseTakenVni(): void {
+    const { vni } = this.#wish;
+    if (vni === undefined) return;
+    const [bearer] = this.#deps.mirror.vnis.bearersOf(vni);
+    if (bearer === undefined && !this.#refused.has(vni)) return;
+    throw new ConflictError(
+      `VNI ${vni} is used by ${bearer ? `network ${bearer}` : 'another network'}; choose another`,
+      {
+        vni,
+        ...(bearer ? { network_id: bearer } : {}),
+      },
+    );
   }
 
   /** Undefined: somebody was first with the VNI. */

@@ -86,15 +86,14 @@ export const withPrefix = (range: Range, address: IpAddress) =>
   `${address}/${range.prefixLength}` as InterfaceAddress;
 
 /**
- * A gateway inside the range, given with the range's prefix length or without one; by default the first address.
+ * A host address of the range, given with the range's prefix length or without one.
  * @throws InvalidError: outside, of another prefix length, or the network or broadcast address.
  */
-export function parseGateway(range: Range, value: unknown, field = 'gateway'): InterfaceAddress {
-  if (value === undefined) return withPrefix(range, addressAt(range, 1));
+export function parseHostAddress(range: Range, value: unknown, field: string): InterfaceAddress {
   const bare = typeof value === 'string' && !value.includes('/');
-  const gateway = bare ? undefined : parseInterfaceAddress(value, field);
-  const address = parseIpv4(gateway === undefined ? value : addressOf(gateway), field);
-  if (gateway !== undefined && prefixLengthOf(gateway) !== range.prefixLength) {
+  const given = bare ? undefined : parseInterfaceAddress(value, field);
+  const address = parseIpv4(given === undefined ? value : addressOf(given), field);
+  if (given !== undefined && prefixLengthOf(given) !== range.prefixLength) {
     throw invalid(field, value, `an address of ${range.cidr}, with that prefix length or none`);
   }
   const n = numberOf(range, address, field);
@@ -103,6 +102,10 @@ export function parseGateway(range: Range, value: unknown, field = 'gateway'): I
   }
   return withPrefix(range, address);
 }
+
+/** A network's gateway; by default the first address of its range. @throws InvalidError as `parseHostAddress`. */
+export const parseGateway = (range: Range, value: unknown, field = 'gateway'): InterfaceAddress =>
+  value === undefined ? withPrefix(range, addressAt(range, 1)) : parseHostAddress(range, value, field);
 
 export const overlaps = (a: Range, b: Range) => a.first < b.first + b.size && b.first < a.first + a.size;
 

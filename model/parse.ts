@@ -7,6 +7,19 @@ export function parseWith<T extends z.ZodType>(schema: T, body: unknown): z.infe
   const parsed = schema.safeParse(body);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  const field = issue?.path.join('.') || 'body';
-  throw new InvalidError(`${field}: ${issue?.message ?? 'malformed'}`, { field });
+  const path = issue?.path.join('.') ?? '';
+  if (issue?.code === 'unrecognized_keys') {
+    const field = [path, issue.keys[0]].filter(Boolean).join('.');
+    throw new InvalidError(`${field} is no field of this request; leave it out or correct its name`, {
+      field,
+    });
+  }
+  throw new InvalidError(complaint(path, issue?.message ?? 'malformed'), { field: path || 'body' });
+}
+
+/** Our own parse functions begin with the field's name; zod's texts do not. */
+function complaint(path: string, message: string): string {
+  const name = path.slice(path.lastIndexOf('.') + 1);
+  if (name !== '' && message.startsWith(`${name} `)) return `${path.slice(0, -name.length)}${message}`;
+  return `${path || 'body'}: ${message}`;
 }

@@ -17,30 +17,41 @@ import {
   parseMacAddress,
   parseNetworkId,
   parseVni,
+  VNI_MAX,
 } from './scalars.js';
 
+/** How a scalar looks to others: keywords of JSON Schema, from which the API's document is made. */
+export type Looks = Readonly<Record<string, unknown>>;
+export const UUID: Looks = { type: 'string', format: 'uuid' };
+const CIDR: Looks = { type: 'string', description: 'Such as 10.0.0.0/24' };
+const INTERFACE_ADDRESS: Looks = { type: 'string', description: 'Such as 10.0.0.1/24' };
+const VNI: Looks = { type: 'integer', minimum: 1, maximum: VNI_MAX };
+
 /** A zod type made from a parse function of scalars.ts; the path that zod reports names the field. */
-export const scalar = <T>(parse: (value: unknown) => T) =>
-  z.unknown().transform((value, context): T => {
-    try {
-      return parse(value);
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: (error as Error).message });
-      return z.NEVER;
-    }
-  });
+export const scalar = <T>(parse: (value: unknown) => T, looks: Looks = { type: 'string' }) =>
+  z
+    .unknown()
+    .transform((value, context): T => {
+      try {
+        return parse(value);
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: (error as Error).message });
+        return z.NEVER;
+      }
+    })
+    .meta(looks);
 
 const text = z.string();
 
 export const NetworkRecord = z.object({
-  id: scalar(value => parseNetworkId(value, 'id')),
+  id: scalar(value => parseNetworkId(value, 'id'), UUID),
   created_at: text,
   name: text,
   type: text,
   ns_handle_path: text,
-  vxlan_vni: scalar(value => parseVni(value)),
-  ip_range: scalar(value => parseInterfaceAddress(value, 'ip_range') as string as Cidr),
-  gateway: scalar(value => parseInterfaceAddress(value, 'gateway')),
+  vxlan_vni: scalar(value => parseVni(value), VNI),
+  ip_range: scalar(value => parseInterfaceAddress(value, 'ip_range') as string as Cidr, CIDR),
+  gateway: scalar(value => parseInterfaceAddress(value, 'gateway'), INTERFACE_ADDRESS),
 });
 /** `/network/<id>`: a network of the cluster. */
 export type NetworkRecord = Readonly<z.infer<typeof NetworkRecord>>;
@@ -52,8 +63,8 @@ export const AddressSource = z.enum(['sand-ipam', 'sand-driver', 'docker-ipam'])
 export type AddressSource = z.infer<typeof AddressSource>;
 
 export const EndpointRecord = z.object({
-  id: scalar(value => parseEndpointId(value, 'id')),
-  network_id: scalar(value => parseNetworkId(value)),
+  id: scalar(value => parseEndpointId(value, 'id'), UUID),
+  network_id: scalar(value => parseNetworkId(value), UUID),
   hostname: scalar(value => parseHostName(value)),
   host_ip: scalar(value => parseIpAddress(value, 'host_ip')),
   api_hostname: text.default(''),
@@ -63,7 +74,7 @@ export const EndpointRecord = z.object({
   overlay_veth_mac: optionalMac.default(''),
   target_veth_name: text.default(''),
   target_veth_mac: scalar(value => parseMacAddress(value, 'target_veth_mac')),
-  target_veth_ip: scalar(value => parseInterfaceAddress(value, 'target_veth_ip')),
+  target_veth_ip: scalar(value => parseInterfaceAddress(value, 'target_veth_ip'), INTERFACE_ADDRESS),
   active: z.boolean().default(false),
   /** Ours: present when Docker made the endpoint. */
   docker: z

@@ -147,7 +147,7 @@ export function parseIfName(value: unknown, field = 'interface'): IfName {
 export function parseNetnsPath(value: unknown, field = 'ns_handle_path'): NetnsPath {
   const expected = 'an absolute path of a network namespace file';
   const text = parseText(value, field, expected);
-  if (!text.startsWith('/') || /\p{Cc}/u.test(text) || Buffer.byteLength(text) > 4095) {
+  if (!text.startsWith('/') || /[\p{Cc}\p{Cs}]/u.test(text) || Buffer.byteLength(text) > 4095) {
     throw invalid(field, value, expected);
   }
   return text as NetnsPath;

@@ -1,0 +1,82 @@
+/** The API without a door: routes, and the one place where an HTTP error is written. */
+import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import type { Engine } from '../engine/engine.js';
+import { describeError, type ErrorKind, InvalidError, toSandError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import { parseBody } from './body.js';
+import { endpointRoutes } from './endpoints.js';
+import { networkRoutes } from './networks.js';
+import { openApi } from './openapi.js';
+import { statusRoute } from './status.js';
+
+const BODY_MAX = '256kb'; // chosen: a request has a few hundred bytes
+
+const STATUS: Readonly<Record<ErrorKind, number>> = {
+  invalid: 400,
+  'not-found': 404,
+  conflict: 409,
+  exhausted: 409,
+  unavailable: 503,
+  kernel: 500,
+};
+
+/** What an error is to a client: status and body. Our own defects say so without their text. */
+export function errorAnswer(thrown: unknown): { readonly status: number; readonly body: object } {
+  const { kind, message, facts } = toSandError(thrown);
+  return { status: STATUS[kind], body: { error: message, code: kind, details: facts } };
+}
+
+export function apiApp(engine: Engine, version: string, log: Logger): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  app.use(refuseBrowsers);
+  app.use(express.text({ type: () => true, limit: BODY_MAX }), readBody);
+  app.get('/version', (_request, response) => {
+    response.json({ version });
+  });
+  app.get('/openapi.json', (_request, response) => {
+    response.json(openApi(version));
+  });
+  app.get('/status', statusRoute(engine, version));
+  app.use('/networks', networkRoutes(engine));
+  app.use('/endpoints', endpointRoutes(engine));
+  app.use((request, response) => {
+    const error = `No ${request.method} ${request.path} here; see GET /openapi.json`;
+    response.status(404).json({ error, code: 'not-found' });
+  });
+  app.use(errors(log));
+  return app;
+}
+
+/** A page in somebody's browser reaches localhost, too; only a browser sends this header. */
+const refuseBrowsers: RequestHandler = (request, _response, next) => {
+  const { origin } = request.headers;
+  if (origin === undefined || request.method === 'GET') return next();
+  throw new InvalidError(`Requests of web pages are refused (header Origin: ${origin}); use a client`, {
+    field: 'Origin',
+  });
+};
+
+const readBody: RequestHandler = (request, _response, next) => {
+  if (request.method === 'POST') request.body = parseBody(request.body || '{}');
+  next();
+};
+
+const errors =
+  (log: Logger): ErrorRequestHandler =>
+  (thrown, request, response, _next) => {
+    const error = fromExpress(thrown);
+    const { status, body } = errorAnswer(error);
+    const facts = { method: request.method, path: request.path, err: describeError(error) };
+    if (status >= 500) log.warn('request failed', facts);
+    response.status(status).json(body);
+  };
+
+/** express's own refusals, of a body or of a path, bear a status below 500. */
+function fromExpress(thrown: unknown): unknown {
+  const { status, message, type } = thrown as { status?: unknown; message?: string; type?: unknown };
+  if (typeof status !== 'number' || status >= 500) return thrown;
+  const field = type === undefined ? 'path' : 'body';
+  return new InvalidError(`The request's ${field} is refused: ${message}`, { field, cause: thrown });
+}

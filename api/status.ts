@@ -1,0 +1,31 @@
+/** GET /status: this host at a glance. Answers while etcd is away, too. */
+import type { RequestHandler } from 'express';
+import type { Engine } from '../engine/engine.js';
+import { statusOf } from '../engine/status.js';
+import type { StatusJson } from './schemas.js';
+
+export const statusRoute =
+  (engine: Engine, version: string): RequestHandler =>
+  async (_request, response) => {
+    const { lastReconcileAt, repairs, pendingTeardowns, ...status } = await statusOf(engine);
+    const answer: StatusJson = {
+      version,
+      hostname: status.hostname,
+      vtep: status.vtep,
+      underlay: status.underlay && { interface: status.underlay.ifName, mtu: status.underlay.mtu },
+      started_at: status.startedAt.toISOString(),
+      etcd: status.etcd,
+      networks: status.networks,
+      local: {
+        networks: status.localNetworks,
+        endpoints: status.localEndpoints,
+        active_endpoints: status.activeEndpoints,
+      },
+      reconcile: {
+        last_at: lastReconcileAt?.toISOString() ?? null,
+        repairs,
+        pending_teardowns: pendingTeardowns,
+      },
+    };
+    response.json({ status: answer });
+  };

@@ -1,0 +1,41 @@
+/** This host at a glance: what the mirror, the journal and the reconcile say, and what carries the underlay. */
+import type { HostName, IpAddress } from '../model/scalars.js';
+import type { Underlay } from '../overlay/types.js';
+import type { Engine } from './engine.js';
+
+export interface EngineStatus {
+  readonly hostname: HostName;
+  readonly vtep: IpAddress;
+  /** Null when no interface of the host has the VTEP address. */
+  readonly underlay: Underlay | null;
+  readonly startedAt: Date;
+  readonly etcd: { readonly where: string; readonly answering: boolean; readonly revision: number };
+  /** In the cluster, as far as the mirror knows. */
+  readonly networks: number;
+  readonly localNetworks: number;
+  readonly localEndpoints: number;
+  readonly activeEndpoints: number;
+  readonly lastReconcileAt: Date | undefined;
+  readonly repairs: number;
+  readonly pendingTeardowns: number;
+}
+
+export async function statusOf(engine: Engine): Promise<EngineStatus> {
+  const { mirror, reconciler, journal, startedAt } = engine;
+  const { store, kernel, host } = engine.options;
+  const local = mirror.localEndpoints();
+  return {
+    hostname: host.name,
+    vtep: host.vtep,
+    underlay: await kernel.underlay(host.vtep).catch(() => null),
+    startedAt,
+    etcd: { where: store.where, answering: store.answering, revision: mirror.revision },
+    networks: mirror.networks().length,
+    localNetworks: new Set(local.map(({ network_id }) => network_id)).size,
+    localEndpoints: local.length,
+    activeEndpoints: local.filter(({ active }) => active).length,
+    lastReconcileAt: reconciler.lastAt,
+    repairs: reconciler.repairs,
+    pendingTeardowns: journal.entries().length,
+  };
+}
