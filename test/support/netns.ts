@@ -102,6 +102,13 @@ export class TestNetns {
   }
 }
 
+/** A namespace that several mounts are stacked for needs as many calls; a plain file needs none. */
+export async function unmountAll(directory: string): Promise<void> {
+  for (const file of await readdir(directory)) {
+    while ((await run(['umount', '--lazy', join(directory, file)])).status === 0);
+  }
+}
+
 /** All that one test makes; `await using` takes it away. */
 export class NetnsLab implements AsyncDisposable {
   readonly prefix = `sandtest-${process.pid}-${randomBytes(2).toString('hex')}`;
@@ -154,10 +161,7 @@ export class NetnsLab implements AsyncDisposable {
     const attempt = (step: PromiseLike<unknown>) =>
       Promise.resolve(step).catch(error => void errors.push(error));
     for (const resource of this.#owned.reverse()) await attempt(resource[Symbol.asyncDispose]());
-    for (const file of await readdir(this.directory)) {
-      // A namespace that several mounts are stacked for needs as many calls; a plain file needs none.
-      while ((await run(['umount', '--lazy', join(this.directory, file)])).status === 0);
-    }
+    await unmountAll(this.directory);
     await attempt(rm(this.directory, { recursive: true, force: true }));
     for (const name of this.#names) {
       if (existsSync(`/run/netns/${name}`)) await attempt(ok(['ip', 'netns', 'delete', name]));

@@ -1,4 +1,5 @@
-/** One host of a cluster in this process: an engine with its own client, without endpoints of its own. */
+/** One host of a cluster in this process: an engine with its own client. */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,13 +10,16 @@ import { Bindings } from '../../plugin/bindings.js';
 import { StoreClient } from '../../store/client.js';
 import { Keys } from '../../store/keys.js';
 import { LogBook } from './log-book.js';
+import { unmountAll } from './netns.js';
 
 export interface NetworkHostPlan {
   readonly hosts: readonly string[];
   readonly prefix: string;
   readonly name: string;
-  /** Shared by all hosts of a test: nothing here has an endpoint. */
+  /** Shared by hosts without endpoints; one with endpoints needs a kernel and a `vtep` of its own. */
   readonly kernel: Kernel;
+  /** Default 127.0.0.1. */
+  readonly vtep?: string;
   readonly maxVni?: number;
 }
 
@@ -23,10 +27,10 @@ export class NetworkHost implements AsyncDisposable {
   readonly engine: Engine;
   readonly bindings: Bindings;
   readonly log: LogBook;
-  readonly #directory: string;
+  readonly directory: string;
 
   private constructor(plan: NetworkHostPlan, directory: string) {
-    this.#directory = directory;
+    this.directory = directory;
     this.log = new LogBook();
     this.engine = new Engine({
       store: new StoreClient({ hosts: plan.hosts }),
@@ -34,9 +38,9 @@ export class NetworkHost implements AsyncDisposable {
       kernel: plan.kernel,
       host: {
         name: parseHostName(plan.name),
-        vtep: parseIpv4('127.0.0.1'),
+        vtep: parseIpv4(plan.vtep ?? '127.0.0.1'),
         apiHostname: '',
-        netnsPath: `${directory}/netns`,
+        netnsPath: this.#netnsPath,
         netnsPrefix: 'sc-ns-',
         vxlanPort: 4789,
         vxlanChecksum: true,
@@ -56,6 +60,10 @@ export class NetworkHost implements AsyncDisposable {
     return host;
   }
 
+  get #netnsPath() {
+    return join(this.directory, 'netns');
+  }
+
   get networks() {
     return this.engine.networks;
   }
@@ -68,6 +76,7 @@ export class NetworkHost implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
     await this.engine.options.store[Symbol.asyncDispose]();
-    await rm(this.#directory, { recursive: true, force: true });
+    if (existsSync(this.#netnsPath)) await unmountAll(this.#netnsPath);
+    await rm(this.directory, { recursive: true, force: true });
   }
 }
