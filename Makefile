@@ -64,4 +64,4 @@ tools-up:
 
 tools-test: tools-up
 	$(call install,etcdctl:etcd-client dockerd:docker.io iptables:iptables ip:iproute2 ping:iputils-ping \
-	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps)
+	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps docker-compose:docker-compose)
