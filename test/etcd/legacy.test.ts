@@ -3,7 +3,8 @@ import { newEndpointId, newNetworkId, parseEndpointId } from '../../model/scalar
 import { Kernel } from '../../overlay/kernel.js';
 import { AddressAgent, makeNetwork, readPool } from '../support/address-agent.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
-import { LegacyAgent, legacyNetwork } from '../support/legacy-agent.js';
+import { legacyNetwork } from '../support/legacy-records.js';
+import { LegacyStore } from '../support/legacy-store.js';
 import { LogBook } from '../support/log-book.js';
 import { NetworkHost } from '../support/network-host.js';
 import { until } from '../support/until.js';
@@ -35,7 +36,8 @@ const use = <T extends AsyncDisposable>(resource: T): T => {
   resources.push(resource);
   return resource;
 };
-const legacy = (name: string) => use(new LegacyAgent(etcd.hosts, prefix, name));
+const legacy = (name: string) =>
+  use(new LegacyStore(etcd.hosts, prefix, { hostname: name, ip: '192.0.2.1' }));
 const address = (name: string) => use(new AddressAgent(etcd.hosts, prefix, name));
 const host = async (name: string) => use(await NetworkHost.open({ hosts: etcd.hosts, prefix, name, kernel }));
 

@@ -5,7 +5,7 @@ import { Kernel } from '../../overlay/kernel.js';
 import { follow } from '../../store/follow.js';
 import { transact } from '../../store/transaction.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
-import { legacyNetwork } from '../support/legacy-agent.js';
+import { legacyNetwork } from '../support/legacy-records.js';
 import { LogBook } from '../support/log-book.js';
 import { NetworkHost } from '../support/network-host.js';
 import { TcpProxy } from '../support/tcp-proxy.js';

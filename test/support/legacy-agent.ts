@@ -1,160 +1,127 @@
 /**
- * A stand-in of the original's agent, from the description of its layout: it queues with a key of its own lease for
- * the lock, reads, changes and writes without comparing. Over etcd3's own interface, and nothing of ours.
+ * A stand-in of the original's agent on one host: etcd, kernel objects, its watch, and what its HTTP API and its
+ * Docker plugin do. Runs inside the host, as the child process of `legacy-main.ts`.
  */
-import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Etcd3, type Lease } from 'etcd3';
-import { bitsOf, textOf } from './bit-set.js';
-
-const POOL_LOCK_SECONDS = 20;
-const VNI_LOCK_SECONDS = 300;
-
-interface StoredPool {
-  readonly address_range: string;
-  readonly address_count: number;
-  readonly bit_set: string;
-}
+import { existsSync } from 'node:fs';
+import type { Watcher } from 'etcd3';
+import {
+  ensureNetwork,
+  isPlugged,
+  isSetUp,
+  makePair,
+  moveTarget,
+  removeNetwork,
+  removePair,
+  removePeer,
+  setPeer,
+} from './legacy-data-plane.js';
+import { type LegacyEndpoint, legacyEndpoint } from './legacy-records.js';
+import type { LegacyStore } from './legacy-store.js';
 
 export class LegacyAgent implements AsyncDisposable {
-  readonly #etcd: Etcd3;
-  readonly #prefix: string;
-  readonly #hostname: string;
-  readonly #leases: Lease[] = [];
+  readonly store: LegacyStore;
+  #watcher: Watcher | undefined;
+  /** One change of the kernel at a time, as behind the original's mutex. */
+  #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(hosts: readonly string[], prefix: string, hostname: string) {
-    this.#etcd = new Etcd3({ hosts: [...hosts] });
-    this.#prefix = prefix;
-    this.#hostname = hostname;
+  constructor(store: LegacyStore) {
+    this.store = store;
   }
 
-  /** Takes the lowest clear bit, writes the pool and an endpoint; gives the address. */
-  async createEndpoint(network: string): Promise<string> {
-    const address = await this.#locked(poolLock(network), POOL_LOCK_SECONDS, () =>
-      this.#takeAddress(network),
-    );
-    const id = randomUUID();
-    const mac = `02:84:${address
-      .split('.')
-      .map(byte => Number(byte).toString(16).padStart(2, '0'))
-      .join(':')}`;
-    const record = JSON.stringify({
-      id,
-      network_id: network,
-      hostname: this.#hostname,
-      host_ip: '192.0.2.1',
-      api_hostname: '',
-      created_at: new Date().toISOString(),
-      target_netns_path: '',
-      overlay_veth_name: 'sand1234',
-      overlay_veth_mac: '',
-      target_veth_name: 'eth1',
-      target_veth_mac: mac,
-      target_veth_ip: `${address}/24`,
-      active: true,
-      unknown_to_us: { whatever: 1 },
+  /** Watches, then takes up its endpoints of before: the active ones as far as their namespaces are still there. */
+  async start(): Promise<void> {
+    this.#watcher = await this.store.watchEndpoints({
+      put: record => this.#ofPeer(record, setPeer),
+      gone: record => this.#ofPeer(record, removePeer),
     });
-    await this.#etcd.put(`${this.#prefix}/node-endpoints/${this.#hostname}/${id}`).value(record);
-    await this.#etcd.put(`${this.#prefix}/network-endpoints/${network}/${id}`).value(record);
-    return address;
-  }
-
-  /** Clears the bit of an address of a /24. */
-  releaseAddress(network: string, address: string): Promise<void> {
-    return this.#locked(poolLock(network), POOL_LOCK_SECONDS, async () => {
-      const pool = await this.#readPool(network);
-      const { length, taken } = bitsOf(pool.bit_set);
-      taken.delete(Number(address.split('.')[3]));
-      await this.#writePool(network, { ...pool, bit_set: textOf(length, taken) });
-    });
-  }
-
-  /** Takes the lowest VNI that no network bears; gives it. */
-  async createNetwork(id: string = randomUUID()): Promise<number> {
-    return this.#locked('/etcd-lock/vni-idgen/', VNI_LOCK_SECONDS, async () => {
-      const networks = await this.#etcd.getAll().prefix(`${this.#prefix}/network/`).json();
-      const taken = new Set(Object.values(networks).map(value => (value as { vxlan_vni: number }).vxlan_vni));
-      let vni = 1;
-      while (taken.has(vni)) vni += 1;
-      const bit_set = textOf(256, [0, 1, 255]);
-      const pool = { id, address_range: '10.0.0.0/24', address_count: 256, bit_set };
-      await this.#etcd.put(`${this.#prefix}/ipalloc/${id}`).value(JSON.stringify(pool));
-      await this.#etcd.put(`${this.#prefix}/network/${id}`).value(legacyNetwork(id, vni));
-      return vni;
-    });
-  }
-
-  /** Deletes what it knows of a network, which is not all that we keep of it. */
-  async deleteNetwork(id: string): Promise<void> {
-    await this.#etcd.delete().key(`${this.#prefix}/network/${id}`);
-    await this.#etcd.delete().key(`${this.#prefix}/ipalloc/${id}`);
-  }
-
-  /** Takes a lock and dies with it: the key stays until its lease ends. Gives the key. */
-  async dieHolding(range: 'vni' | { readonly pool: string }): Promise<string> {
-    const lock = range === 'vni' ? '/etcd-lock/vni-idgen/' : poolLock(range.pool);
-    const { key } = await this.#enqueue(lock, range === 'vni' ? VNI_LOCK_SECONDS : POOL_LOCK_SECONDS);
-    return key;
-  }
-
-  async #takeAddress(network: string): Promise<string> {
-    const pool = await this.#readPool(network);
-    const { length, taken } = bitsOf(pool.bit_set);
-    let bit = 0;
-    while (taken.has(bit)) bit += 1;
-    taken.add(bit);
-    await this.#writePool(network, { ...pool, bit_set: textOf(length, taken) });
-    return `${pool.address_range.split('.', 3).join('.')}.${bit}`;
-  }
-
-  async #readPool(network: string): Promise<StoredPool> {
-    return (await this.#etcd.get(`${this.#prefix}/ipalloc/${network}`).json()) as unknown as StoredPool;
-  }
-
-  async #writePool(network: string, pool: StoredPool): Promise<void> {
-    await this.#etcd.put(`${this.#prefix}/ipalloc/${network}`).value(JSON.stringify(pool));
-  }
-
-  async #locked<T>(range: string, seconds: number, work: () => Promise<T>): Promise<T> {
-    const { key, lease } = await this.#enqueue(range, seconds);
-    try {
-      for (;;) {
-        const [oldest] = await this.#etcd.getAll().prefix(range).sort('Create', 'Ascend').keys();
-        if (oldest === key) return await work();
-        await sleep(5);
-      }
-    } finally {
-      await lease.revoke();
+    for (const record of await this.store.ownEndpoints()) {
+      if (!record.active) continue;
+      if (existsSync(record.target_netns_path)) await this.activate(record, 'move');
+      else await this.store.putEndpoint({ ...record, active: false });
     }
   }
 
-  async #enqueue(range: string, seconds: number): Promise<{ key: string; lease: Lease }> {
-    const lease = this.#etcd.lease(seconds);
-    this.#leases.push(lease);
-    const key = `${range}${BigInt(await lease.grant()).toString(16)}`;
-    await lease.put(key).value('');
-    return { key, lease };
+  #ofPeer(record: LegacyEndpoint, change: (record: LegacyEndpoint) => Promise<void>): void {
+    if (record.host_ip === this.store.host.ip) return;
+    const work = async () => (isSetUp(record.network_id) ? change(record) : undefined);
+    this.#inTurn(work).catch(error => console.error('peer', record.id, error));
   }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  /** As `POST /endpoints`: address, records, and with a namespace the interface in it. */
+  async createEndpoint(network: string, netns: string | undefined, wanted?: string): Promise<LegacyEndpoint> {
+    await this.store.network(network);
+    const record = await this.#newEndpoint(network, await this.store.takeAddress(network, wanted));
+    return netns === undefined ? record : this.activate({ ...record, target_netns_path: netns }, 'move');
+  }
+
+  /** As `DELETE /endpoints/{id}`: the bit of its address stays set. */
+  async deleteEndpoint(id: string): Promise<void> {
+    const record = (await this.store.ownEndpoints()).find(each => each.id === id);
+    if (!record) throw new Error(`endpoint ${id} not found`);
+    await this.remove(record);
+  }
+
+  async #newEndpoint(network: string, address: string, mac?: string): Promise<LegacyEndpoint> {
+    const made = legacyEndpoint(network, this.store.host, address);
+    const record = mac ? { ...made, target_veth_mac: mac } : made;
+    await this.store.putEndpoint(record);
+    return record;
+  }
+
+  /** Makes the network where it lacks, then the pair unless it is there; Docker places its interface itself. */
+  activate(record: LegacyEndpoint, target: 'move' | 'leave'): Promise<LegacyEndpoint> {
+    return this.#inTurn(async () => {
+      await this.#setUp(record.network_id);
+      if (target === 'move' && record.overlay_veth_name !== '' && (await isPlugged(record))) return record;
+      const active = { ...record, ...(await makePair(record)), active: true };
+      if (target === 'move') await moveTarget(active.target_veth_name, active);
+      await this.store.putEndpoint(active);
+      return active;
+    });
+  }
+
+  async #setUp(network: string): Promise<void> {
+    await ensureNetwork(await this.store.network(network));
+    await this.store.setPresence(network, true);
+    for (const peer of await this.store.endpointsOf(network)) {
+      if (peer.host_ip !== this.store.host.ip) await setPeer(peer);
+    }
+  }
+
+  /** The interface goes, the record stays. */
+  deactivate(record: LegacyEndpoint): Promise<LegacyEndpoint> {
+    return this.#inTurn(async () => {
+      await removePair(record);
+      const inactive = { ...record, active: false };
+      await this.store.putEndpoint(inactive);
+      return inactive;
+    });
+  }
+
+  /** With the last endpoint of a network on this host its namespace goes too. */
+  async remove(record: LegacyEndpoint): Promise<void> {
+    const { network_id } = record;
+    if (record.active) await this.deactivate(record);
+    await this.store.deleteEndpoint(record);
+    const left = (await this.store.ownEndpoints()).some(each => each.network_id === network_id);
+    if (left) return;
+    await this.#inTurn(() => removeNetwork(network_id));
+    await this.store.setPresence(network_id, false);
+  }
+
+  /** As the plugin's CreateEndpoint: the address has been taken by RequestAddress. */
+  dockerEndpoint = (network: string, address: string, mac: string) =>
+    this.#newEndpoint(network, address, mac || undefined);
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const lease of this.#leases) lease.release();
-    this.#etcd.close();
+    await this.#watcher?.cancel();
+    await this.#turn;
+    await this.store[Symbol.asyncDispose]();
   }
 }
-
-const poolLock = (network: string) => `/etcd-lock/ipalloc-lock/${network}/`;
-
-/** A network's record as agents of the original write it, with a key that nobody knows. */
-export const legacyNetwork = (id: string, vni: number, fields: object = {}) =>
-  JSON.stringify({
-    id,
-    created_at: '2020-01-01T00:00:00.123456789Z',
-    name: `net-sc-${id}`,
-    type: 'overlay',
-    ns_handle_path: `/var/run/netns/sc-ns-${id}`,
-    vxlan_vni: vni,
-    ip_range: '10.0.0.0/24',
-    gateway: '10.0.0.1/24',
-    unknown_to_us: true,
-    ...fields,
-  });

@@ -19,10 +19,14 @@ export class SteadyPing {
 
   /** Gives when the first answer is there. */
   static async start(host: DockerHost, container: string, address: string): Promise<SteadyPing> {
-    const netns = await netnsOf(host, container);
+    return SteadyPing.within(host, await netnsOf(host, container), address);
+  }
+
+  /** The same from any network namespace of the host. */
+  static async within(host: DockerHost, netns: string, address: string): Promise<SteadyPing> {
     const argv = ['stdbuf', '-oL', 'ping', '-n', '-i', EVERY_SECONDS, address];
     const steady = new SteadyPing(host.spawn(argv, { netns, stdio: ['ignore', 'pipe', 'ignore'] }));
-    await until(() => steady.answered.length > 0, { what: `${container} reaches ${address}` });
+    await until(() => steady.answered.length > 0, { what: `${netns} reaches ${address}` });
     return steady;
   }
 
