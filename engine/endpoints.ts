@@ -23,7 +23,8 @@ import {
   endpointRecord,
   recordWrites,
 } from './endpoint-record.js';
-import { endpointIdOf, type HostSettings, overlayVethOf } from './host.js';
+import { endpointIdOf, type HostSettings } from './host.js';
+import { Inheritance } from './inheritance.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 import type { Networks } from './networks.js';
@@ -47,11 +48,14 @@ export interface EndpointsDependencies {
 export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
   readonly #sandboxes: Sandboxes;
+  readonly #inheritance: Inheritance;
 
   constructor(deps: EndpointsDependencies) {
-    const { mirror, log } = deps;
+    const { store, keys, mirror, log } = deps;
     this.#deps = deps;
-    this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.rewrite(record) });
+    const rewrite = (record: EndpointRecord) => this.rewrite(record);
+    this.#sandboxes = new Sandboxes({ mirror, log, write: rewrite });
+    this.#inheritance = new Inheritance({ store, keys, mirror, log, rewrite });
   }
 
   /**
@@ -99,13 +103,15 @@ export class Endpoints implements AsyncDisposable {
    */
   async join(dockerEndpointId: string, sandbox: NetnsPath): Promise<IfName> {
     const { mirror, log } = this.#deps;
-    const id = endpointIdOf(dockerEndpointId);
-    const found = mirror.localEndpoint(id);
+    const id = await this.#idOf(dockerEndpointId);
+    const found = id && mirror.localEndpoint(id);
     if (!found) {
       throw new NotFoundError(`Endpoint ${dockerEndpointId} does not exist on this host`, {
-        endpoint_id: id,
+        docker_endpoint_id: dockerEndpointId,
       });
     }
+    // Made by the original, which says so at the join only.
+    if (!found.active) await this.rewrite({ ...found, active: true });
     const ifName = await this.plug(found);
     this.#sandboxes.note(id, sandbox);
     log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
@@ -153,15 +159,49 @@ export class Endpoints implements AsyncDisposable {
   }
 
   /** The container has left; its endpoint goes with the call that follows. */
-  leave(dockerEndpointId: string): void {
-    const id = endpointIdOf(dockerEndpointId);
-    this.#deps.reconciler.ports.leave(id, overlayVethOf(id));
+  async leave(dockerEndpointId: string): Promise<void> {
+    const { mirror, reconciler, log } = this.#deps;
+    const id = await this.#idOf(dockerEndpointId).catch(error => {
+      log.debug('endpoint not known without etcd', {
+        docker_id: dockerEndpointId,
+        err: describeError(error),
+      });
+    });
+    const record = id && mirror.localEndpoint(id);
+    if (record) reconciler.ports.leave(record.id, portOf(record).overlayVeth);
   }
 
   /** Removes an endpoint of this host. Unknown ones are gone already. Answered while etcd is away, too. */
   async removeDocker(dockerEndpointId: string): Promise<void> {
-    await this.remove(endpointIdOf(dockerEndpointId));
+    const { mirror, journal, reconciler } = this.#deps;
+    const known = this.#knownIdOf(dockerEndpointId);
+    if (known) return this.remove(known);
+    const kept = { kind: 'docker-endpoint', docker_endpoint_id: dockerEndpointId } as const;
+    // Without a first snapshot nobody can say that it does not exist.
+    if (mirror.revision === 0) return journal.add(kept);
+    await journal.orKeep(kept, async () => {
+      const id = await this.#inheritance.find(dockerEndpointId);
+      if (id) await this.remove(id);
+      else reconciler.ports.left(endpointIdOf(dockerEndpointId));
+    });
   }
+
+  /** Our id of Docker's endpoint, from etcd where an agent of the original made it. @throws UnavailableError. */
+  async #idOf(dockerEndpointId: string): Promise<EndpointId | undefined> {
+    const known = this.#knownIdOf(dockerEndpointId);
+    return known || !this.#deps.store.answering ? known : this.#inheritance.find(dockerEndpointId);
+  }
+
+  /** It follows from Docker's, unless an agent of the original made the endpoint. */
+  #knownIdOf(dockerEndpointId: string): EndpointId | undefined {
+    const { mirror } = this.#deps;
+    const id = endpointIdOf(dockerEndpointId);
+    if (mirror.localEndpoint(id)) return id;
+    return mirror.localEndpoints().find(({ docker }) => docker?.endpoint_id === dockerEndpointId)?.id;
+  }
+
+  /** Takes over what Docker started under an agent of the original. @throws UnavailableError. */
+  inherit = (): Promise<void> => this.#inheritance.takeUp();
 
   async remove(id: EndpointId): Promise<void> {
     const { mirror, reconciler, journal, log } = this.#deps;

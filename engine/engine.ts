@@ -139,6 +139,9 @@ export class Engine implements AsyncDisposable {
     const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
     await Promise.race([this.#started, stopped]);
     if (signal.aborted) return;
+    await this.endpoints.inherit().catch(error => {
+      this.options.log.warn('endpoints of the original not taken over', { err: describeError(error) });
+    });
     await this.reconciler.start().catch(error => {
       this.options.log.error('kernel not compared at start', { err: describeError(error) });
     });
@@ -224,7 +227,11 @@ export class Engine implements AsyncDisposable {
       case 'endpoint':
         await this.#followed(keys.nodeEndpoint(host.name, what.endpoint_id));
         return this.endpoints.remove(what.endpoint_id);
+      case 'docker-endpoint':
+        await this.#followed(keys.dockerEndpoint(what.docker_endpoint_id));
+        return this.endpoints.removeDocker(what.docker_endpoint_id);
       case 'address':
+        if (what.by_docker) return this.reservations.returned(what.network_id, what.address);
         return this.reservations.release(what.network_id, what.address);
       case 'reservation':
         return this.reservations.takeBack(what.network_id, what.op);

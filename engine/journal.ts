@@ -13,9 +13,13 @@ import { parseEndpointId, parseIpAddress, parseNetworkId } from '../model/scalar
 
 const Teardown = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('endpoint'), endpoint_id: scalar(value => parseEndpointId(value)) }),
+  // By Docker's id, where ours is not known without etcd: an agent of the original may have made it.
+  z.object({ kind: z.literal('docker-endpoint'), docker_endpoint_id: z.string() }),
   z.object({
     kind: z.literal('address'),
     network_id: scalar(value => parseNetworkId(value)),
+    /** Docker returns it, which may have it from an agent of the original. */
+    by_docker: z.boolean().optional(),
     address: scalar(value => parseIpAddress(value)),
   }),
   z.object({ kind: z.literal('binding'), docker_network_id: z.string() }),

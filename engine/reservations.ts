@@ -67,15 +67,41 @@ export class Reservations {
 
   /** Returns a reservation of this host that no endpoint bears; anything else stays as it is. */
   async release(networkId: NetworkId, address: IpAddress): Promise<void> {
-    const { journal, host } = this.#deps;
-    const from: OwnerCheck = owner => {
-      const ours = owner?.kind === 'reservation' && owner.hostname === host;
+    const from = this.#releasable(networkId, address);
+    await this.#deps.journal.orKeep({ kind: 'address', network_id: networkId, address }, () =>
+      this.#commit(networkId, { kind: 'free', address, from }),
+    );
+  }
+
+  #releasable(networkId: NetworkId, address: IpAddress): OwnerCheck {
+    return owner => {
+      const ours = owner?.kind === 'reservation' && owner.hostname === this.#deps.host;
       const aux = owner?.kind === 'aux' && !this.#isAux(networkId, address);
       return ours || aux ? undefined : addressTaken(address, networkId, owner);
     };
-    await journal.orKeep({ kind: 'address', network_id: networkId, address }, () =>
-      this.#commit(networkId, { kind: 'free', address, from }),
-    );
+  }
+
+  /**
+   * Docker returns an address. One that it has from an agent of the original has no owner: the original knows none.
+   * It becomes a reservation of this host first, so that a repeated try finds it or finds it gone.
+   */
+  async returned(networkId: NetworkId, address: IpAddress): Promise<void> {
+    const { journal } = this.#deps;
+    const kept = { kind: 'address', network_id: networkId, address, by_docker: true } as const;
+    await journal.orKeep(kept, async () => {
+      let unowned = false;
+      const ours = this.#releasable(networkId, address);
+      const from: OwnerCheck = owner => {
+        unowned = owner === undefined;
+        return ours(owner, address);
+      };
+      await this.#commit(networkId, { kind: 'free', address, from });
+      if (!unowned || this.#deps.mirror.bearerOf(networkId, address)) return;
+      const owner = { kind: 'reservation' } as const;
+      const nobody: OwnerCheck = found => found && addressTaken(address, networkId, found);
+      await this.#commit(networkId, { kind: 'pass', address, from: nobody, owner });
+      await this.#commit(networkId, { kind: 'free', address, from: ours });
+    });
   }
 
   /** Addresses that Docker's user set aside stay taken as long as a binding lists them. */

@@ -14,7 +14,7 @@ export function portOf(record: EndpointRecord): WantedPort {
     overlayVeth,
     targetMac: record.target_veth_mac,
     target: record.docker
-      ? { kind: 'host', name: targetVethOf(record.id) }
+      ? { kind: 'host', name: (record.target_veth_name || targetVethOf(record.id)) as IfName }
       : {
           kind: 'netns',
           path: record.target_netns_path as NetnsPath,

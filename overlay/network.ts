@@ -5,9 +5,9 @@ import { ConflictError, KernelError } from '../model/errors.js';
 import { addressOf, type IfName, type MacAddress } from '../model/scalars.js';
 import { newAddress } from './netlink/address.js';
 import { ipBytes } from './netlink/codec.js';
-import type { Conn } from './netlink/conn.js';
+import type { Conn, Request } from './netlink/conn.js';
 import { EEXIST } from './netlink/constants.js';
-import { delLink, newBridge, newVxlan, setLink, setPort } from './netlink/link.js';
+import { delLink, type Link, newBridge, newVxlan, setLink, setPort } from './netlink/link.js';
 import { inside, type Netns } from './netns.js';
 import type { Repair, WantedNetwork } from './types.js';
 
@@ -59,6 +59,13 @@ export function createBridge(conn: Conn, wanted: WantedNetwork, index = BRIDGE_I
     newAddress(index, wanted.gateway),
   ]);
 }
+
+/**
+ * An adopted bridge has the lowest MAC of its ports, and another one when they change: set, it stays, and containers
+ * that remember the gateway's are right. Asking for the MAC that it has is enough for that.
+ */
+export const pinMac = (bridge: Link | undefined): Request[] =>
+  bridge?.mac ? [setLink({ index: bridge.index }, { mac: bridge.mac })] : [];
 
 /** @throws ConflictError when the VNI stays taken on this host. */
 export async function createVxlan(

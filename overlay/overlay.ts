@@ -21,6 +21,7 @@ import {
   createVxlan,
   deleteVxlan,
   type OverlayIndexes,
+  pinMac,
   switchOffNfCalls,
   VXLAN,
   VXLAN_INDEX,
@@ -67,6 +68,7 @@ export class Overlay {
     using netns = found;
     using conn = connIn(netns, this.#home);
     const { at, repairs } = await this.#base(conn, netns, wanted);
+    if (!this.#indexes.has(wanted.netns)) conn.run(pinMac(findLink(conn, BRIDGE)));
     this.#indexes.set(wanted.netns, at);
     repairs.push(...switchOffNfCalls(netns, this.#home));
     const entries = compareEntries(

@@ -35,18 +35,17 @@ export class Bindings {
 
   /** @throws NotFoundError when Docker knows a network that nobody bound. */
   async get(dockerNetworkId: string): Promise<BindingRecord> {
-    const { mirror, options, networks } = this.#engine;
+    const { mirror, networks } = this.#engine;
     const known = mirror.binding(dockerNetworkId);
     if (known) return known;
     await this.#engine.ready();
-    const legacy = await readKey(options.store, options.keys.dockerNetwork(dockerNetworkId));
-    if (!legacy) {
+    const id = await this.#legacyNetworkOf(dockerNetworkId);
+    if (!id) {
       throw new NotFoundError(
         `Docker network ${dockerNetworkId} is bound to no SAND network on this host; remove and create it again`,
         { docker_network_id: dockerNetworkId },
       );
     }
-    const id = parseNetworkId(JSON.parse(legacy.value).SandNetworkID, 'SandNetworkID');
     await this.bind(dockerNetworkId, await networks.get(id), LEGACY);
     return this.#record(dockerNetworkId, id, LEGACY);
   }
@@ -140,21 +139,41 @@ export class Bindings {
 
   /** Unties Docker's network, with endpoints of it that Docker forgot. Kept for later while etcd is away. */
   async unbind(dockerNetworkId: string): Promise<void> {
-    const { mirror, endpoints, reservations, journal, options } = this.#engine;
+    const { mirror, reservations, journal, options } = this.#engine;
     const bound = mirror.binding(dockerNetworkId);
+    const kept = { kind: 'binding', docker_network_id: dockerNetworkId } as const;
     if (!bound) {
-      if (mirror.revision === 0) journal.add({ kind: 'binding', docker_network_id: dockerNetworkId });
-      return;
+      if (mirror.revision === 0) return journal.add(kept);
+      return journal.orKeep(kept, () => this.#unbindLegacy(dockerNetworkId));
     }
-    for (const { id, docker } of mirror.localEndpoints(bound.network_id)) {
-      if (docker?.network_id === dockerNetworkId) await endpoints.remove(id);
-    }
-    await journal.orKeep({ kind: 'binding', docker_network_id: dockerNetworkId }, async () => {
+    await this.#removeForgotten(bound.network_id, dockerNetworkId);
+    await journal.orKeep(kept, async () => {
       const key = options.keys.dockerNetwork(dockerNetworkId);
       await this.#delete([{ delete: this.keyOf(bound) }, { delete: key }]);
       for (const address of bound.aux_addresses) await reservations.release(bound.network_id, address);
       await this.#engine.networks.removeUnused(bound.network_id);
     });
+  }
+
+  async #removeForgotten(networkId: NetworkId, dockerNetworkId: string): Promise<void> {
+    const { mirror, endpoints } = this.#engine;
+    for (const { id, docker } of mirror.localEndpoints(networkId)) {
+      if (docker?.network_id === dockerNetworkId) await endpoints.remove(id);
+    }
+  }
+
+  /** Bound by an agent of the original, and never used since this host moved over. */
+  async #unbindLegacy(dockerNetworkId: string): Promise<void> {
+    const networkId = await this.#legacyNetworkOf(dockerNetworkId);
+    if (networkId === undefined) return;
+    await this.#removeForgotten(networkId, dockerNetworkId);
+    await this.#delete([{ delete: this.#engine.options.keys.dockerNetwork(dockerNetworkId) }]);
+  }
+
+  async #legacyNetworkOf(dockerNetworkId: string): Promise<NetworkId | undefined> {
+    const { store, keys } = this.#engine.options;
+    const entry = await readKey(store, keys.dockerNetwork(dockerNetworkId));
+    return entry && parseNetworkId(JSON.parse(entry.value).SandNetworkID, 'SandNetworkID');
   }
 
   async #commit(networkId: NetworkId, writes: readonly Write[]): Promise<void> {

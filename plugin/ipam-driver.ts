@@ -171,6 +171,6 @@ async function releaseAddress({ engine, anonymous }: DriverDependencies, body: u
   const id: NetworkId = PoolID;
   const network = engine.mirror.network(id);
   if (network && addressOf(network.record.gateway) === address) return DONE;
-  await engine.reservations.release(id, address);
+  await engine.reservations.returned(id, address);
   return DONE;
 }

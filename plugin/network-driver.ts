@@ -130,6 +130,6 @@ async function join(deps: DriverDependencies, body: unknown): Promise<Outcome> {
 }
 
 async function leave({ engine }: DriverDependencies, body: unknown): Promise<Outcome> {
-  engine.endpoints.leave(parseWith(EndpointOnly, body).EndpointID);
+  await engine.endpoints.leave(parseWith(EndpointOnly, body).EndpointID);
   return DONE;
 }

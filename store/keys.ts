@@ -58,7 +58,10 @@ export class Keys {
   networkNodes = (network: NetworkId) => `${this.prefix}/nodes-networks/${network}/`;
 
   dockerNetwork = (id: string) => `${this.prefix}/docker-networks/${id}`;
-  dockerEndpoint = (id: string) => `${this.prefix}/docker-endpoints/${id}`;
+  dockerEndpoint = (id: string) => `${this.dockerEndpoints}${id}`;
+  get dockerEndpoints(): string {
+    return `${this.prefix}/docker-endpoints/`;
+  }
 
   binding = (network: NetworkId, host: HostName, dockerNetwork: string) =>
     `${this.bindings(network)}${host}/${dockerNetwork}`;

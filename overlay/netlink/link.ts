@@ -194,9 +194,10 @@ export interface LinkChange {
   readonly master?: number;
   readonly group?: number;
   readonly rename?: IfName;
+  readonly mac?: MacAddress;
 }
 
-/** Like: ip link set dev DEV up|down mtu MTU master BR group GROUP name NAME */
+/** Like: ip link set dev DEV up|down mtu MTU master BR group GROUP name NAME address MAC */
 export const setLink = (at: { index?: number; name?: IfName }, change: LinkChange): Request => ({
   type: k.RTM_SETLINK,
   flags: 0,
@@ -208,6 +209,7 @@ export const setLink = (at: { index?: number; name?: IfName }, change: LinkChang
     if (change.master !== undefined) writer.attributeU32(k.IFLA_MASTER, change.master);
     if (change.group !== undefined) writer.attributeU32(k.IFLA_GROUP, change.group);
     if (change.rename !== undefined) writer.attributeText(k.IFLA_IFNAME, change.rename);
+    if (change.mac !== undefined) writer.attribute(k.IFLA_ADDRESS, macBytes(change.mac));
   },
 });
 

@@ -93,7 +93,8 @@ describe('a host moves over, with endpoints in namespaces of any kind', () => {
     const before = await mac();
     // A port with the lowest of all MACs: an unpinned bridge would take it for its own.
     const netns = overlayPath(id);
-    await one.exec(['ip', 'link', 'add', 'low', 'address', '00:00:00:00:00:01', 'type', 'dummy'], { netns });
+    const low = ['address', '00:00:00:00:00:01', 'type', 'veth', 'peer', 'name', 'lower'];
+    await one.exec(['ip', 'link', 'add', 'low', ...low], { netns });
     await one.exec(['ip', 'link', 'set', 'low', 'master', 'br0'], { netns });
     expect(await mac()).toBe(before);
     await one.exec(['ip', 'link', 'delete', 'low'], { netns });

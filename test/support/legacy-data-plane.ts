@@ -56,7 +56,7 @@ export async function makePair({ network_id, target_veth_mac }: LegacyEndpoint):
     undefined,
     `link add ${overlay} type veth peer name ${target}`,
     `link set ${overlay} netns ${netns}`,
-    `link set ${target} address ${target_veth_mac}`,
+    `link set ${target} address ${target_veth_mac} mtu ${MTU}`,
   );
   await batch(
     netns,
