@@ -4,7 +4,7 @@ import type { AddressSource, EndpointRecord, NetworkRecord } from '../model/reco
 import type { EndpointId, IfName, IpAddress, MacAddress, NetnsPath, NetworkId } from '../model/scalars.js';
 import type { Keys } from '../store/keys.js';
 import type { Write } from '../store/transaction.js';
-import { type HostSettings, overlayVethOf, targetVethOf } from './host.js';
+import { type HostSettings, overlayMacOf, overlayVethOf, targetVethOf } from './host.js';
 
 export interface EndpointWish {
   readonly id: EndpointId;
@@ -47,7 +47,7 @@ export function endpointRecord(
     created_at: new Date().toISOString(),
     target_netns_path: purpose.kind === 'netns' ? purpose.netns : '',
     overlay_veth_name: overlayVethOf(id),
-    overlay_veth_mac: '',
+    overlay_veth_mac: overlayMacOf(id),
     target_veth_name: interfaceName(wish),
     target_veth_mac: wish.mac ?? macFor(address),
     target_veth_ip: withPrefix(parseRange(network.ip_range), address),

@@ -53,9 +53,8 @@ export class Endpoints implements AsyncDisposable {
   constructor(deps: EndpointsDependencies) {
     const { store, keys, mirror, log } = deps;
     this.#deps = deps;
-    const rewrite = (record: EndpointRecord) => this.rewrite(record);
-    this.#sandboxes = new Sandboxes({ mirror, log, write: rewrite });
-    this.#inheritance = new Inheritance({ store, keys, mirror, log, rewrite });
+    this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.rewrite(record) });
+    this.#inheritance = new Inheritance({ store, keys, mirror, log });
   }
 
   /**

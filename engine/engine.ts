@@ -15,6 +15,7 @@ import { Journal, type Teardown } from './journal.js';
 import { Mirror } from './mirror.js';
 import { NetnsEndpoints } from './netns-endpoints.js';
 import { Networks } from './networks.js';
+import { Orphans } from './orphans.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
 
@@ -150,6 +151,16 @@ export class Engine implements AsyncDisposable {
         await this.networks.removeUnused(record.id).catch(() => undefined);
     }
     await this.#replay();
+    const { store, keys, host, log } = this.options;
+    const orphans = new Orphans({
+      store,
+      keys,
+      mirror: this.mirror,
+      addresses: this.#addresses,
+      host: host.name,
+      log,
+    });
+    await orphans.remove().catch(error => log.warn('orphans not looked for', { err: describeError(error) }));
   }
 
   /** Resolves when the mirror holds the first snapshot. @throws UnavailableError when etcd does not answer. */
@@ -228,7 +239,6 @@ export class Engine implements AsyncDisposable {
         await this.#followed(keys.nodeEndpoint(host.name, what.endpoint_id));
         return this.endpoints.remove(what.endpoint_id);
       case 'docker-endpoint':
-        await this.#followed(keys.dockerEndpoint(what.docker_endpoint_id));
         return this.endpoints.removeDocker(what.docker_endpoint_id);
       case 'address':
         if (what.by_docker) return this.reservations.returned(what.network_id, what.address);

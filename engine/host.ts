@@ -6,6 +6,7 @@ import {
   type IfName,
   type IpAddress,
   invalid,
+  type MacAddress,
   type NetnsPath,
   type NetworkId,
 } from '../model/scalars.js';
@@ -34,6 +35,11 @@ export const netnsOf = (host: HostSettings, id: NetworkId) =>
 const hex = (id: EndpointId) => id.replaceAll('-', '');
 /** The end of an endpoint's veth pair in the overlay namespace. */
 export const overlayVethOf = (id: EndpointId) => `sand${hex(id).slice(0, 11)}` as IfName;
+/** Its MAC, locally administered: other agents tell interfaces by name and MAC. */
+export const overlayMacOf = (id: EndpointId) =>
+  `06:${hex(id)
+    .slice(0, 10)
+    .replace(/..(?!$)/g, '$&:')}` as MacAddress;
 /** The other end, until Docker has moved and renamed it. */
 export const targetVethOf = (id: EndpointId) => `sandt${hex(id).slice(0, 10)}` as IfName;
 

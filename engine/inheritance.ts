@@ -8,11 +8,12 @@ import { Pool } from '../ipam/pool.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { type AddressSource, type EndpointRecord, PoolRecord, scalar } from '../model/records.js';
-import { addressOf, type EndpointId, parseEndpointId } from '../model/scalars.js';
+import { addressOf, type EndpointId, parseEndpointId, parseNetworkId } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
+import { readSnapshot } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
-import { readKey, readPrefix, transact } from '../store/transaction.js';
+import { readKey, transact, type Write } from '../store/transaction.js';
 import type { Mirror } from './mirror.js';
 import { followedTo } from './network-creation.js';
 
@@ -21,14 +22,13 @@ export interface InheritanceDependencies {
   readonly keys: Keys;
   readonly mirror: Mirror;
   readonly log: Logger;
-  /** Writes a changed record, if the endpoint still exists. */
-  rewrite(record: EndpointRecord): Promise<void>;
 }
 
 /** `/docker-endpoints/<id>`, by whichever agent. */
 const DockerEndpoint = z.object({
   DockerNetworkID: z.string(),
   DockerEndpointID: z.string(),
+  SandNetworkID: scalar(value => parseNetworkId(value, 'SandNetworkID')),
   SandEndpointID: scalar(value => parseEndpointId(value, 'SandEndpointID')),
 });
 type DockerEndpoint = z.infer<typeof DockerEndpoint>;
@@ -44,7 +44,7 @@ export class Inheritance {
   async takeUp(): Promise<void> {
     const { store, keys, mirror, log } = this.#deps;
     if (mirror.localEndpoints().every(({ docker }) => docker)) return;
-    for (const entry of await readPrefix(store, keys.dockerEndpoints)) {
+    for (const entry of (await readSnapshot(store, keys.dockerEndpoints)).entries) {
       try {
         await this.#take(parseRecord(DockerEndpoint, entry));
       } catch (error) {
@@ -58,15 +58,15 @@ export class Inheritance {
     const { store, keys, mirror } = this.#deps;
     const entry = await readKey(store, keys.dockerEndpoint(dockerEndpointId));
     if (!entry) return undefined;
-    await followedTo(mirror, entry.modRevision);
     const docker = parseRecord(DockerEndpoint, entry);
-    const taken = await this.#take(docker);
-    if (!taken && !mirror.peer(docker.SandEndpointID)) await this.#dropOrphan(entry);
-    return taken?.id;
+    const record = await readKey(store, keys.networkEndpoint(docker.SandNetworkID, docker.SandEndpointID));
+    if (!record) return this.#dropOrphan(entry);
+    await followedTo(mirror, record.modRevision);
+    return (await this.#take(docker))?.id;
   }
 
   async #take({ DockerEndpointID, DockerNetworkID, SandEndpointID }: DockerEndpoint) {
-    const { mirror, rewrite, log } = this.#deps;
+    const { mirror, log } = this.#deps;
     const record = mirror.localEndpoint(SandEndpointID);
     if (!record || record.docker) return record;
     const docker = {
@@ -74,11 +74,25 @@ export class Inheritance {
       network_id: DockerNetworkID,
       address_source: await this.#sourceOf(record),
     };
-    const taken = { ...record, docker };
-    await rewrite(taken);
+    await this.#mark(record, docker);
     const { id, network_id } = record;
     log.info('endpoint of Docker taken over', { endpoint_id: id, network_id, docker_id: DockerEndpointID });
-    return taken;
+    return record;
+  }
+
+  /** Whatever else stands in the record stays in it, known to us or not. */
+  async #mark({ id, network_id, hostname }: EndpointRecord, docker: EndpointRecord['docker']): Promise<void> {
+    const { store, keys, mirror } = this.#deps;
+    const entry = await readKey(store, keys.networkEndpoint(network_id, id));
+    if (!entry) return;
+    const value = { ...JSON.parse(entry.value), docker };
+    const writes: Write[] = [
+      { put: entry.key, value },
+      { put: keys.nodeEndpoint(hostname, id), value },
+    ];
+    const conditions = [{ unchanged: entry.key, revision: entry.modRevision }];
+    const result = await transact(store, { conditions, writes });
+    if (result.committed) mirror.applyCommit(writes, result.revision);
   }
 
   /** Under Docker's own IPAM nobody has set the address's bit, and nobody will ask us to clear it. */
@@ -90,7 +104,7 @@ export class Inheritance {
   }
 
   /** Of an endpoint that somebody removed without Docker. */
-  async #dropOrphan({ key, modRevision }: KeyValue): Promise<void> {
+  async #dropOrphan({ key, modRevision }: KeyValue): Promise<undefined> {
     const { store } = this.#deps;
     await transact(store, {
       conditions: [{ unchanged: key, revision: modRevision }],

@@ -5,9 +5,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, type OwnerCheck, type Step } from '../ipam/changes.js';
+import { Pool } from '../ipam/pool.js';
 import { parseRange, withPrefix } from '../ipam/range.js';
 import { ConflictError, UnavailableError } from '../model/errors.js';
-import { AddressOwner, type Network } from '../model/records.js';
+import { AddressOwner, type AddressSource, type Network, PoolRecord } from '../model/records.js';
 import {
   type HostName,
   type InterfaceAddress,
@@ -18,7 +19,7 @@ import {
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
-import { readPrefix } from '../store/transaction.js';
+import { readKey, readPrefix } from '../store/transaction.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 
@@ -97,11 +98,28 @@ export class Reservations {
       };
       await this.#commit(networkId, { kind: 'free', address, from });
       if (!unowned || this.#deps.mirror.bearerOf(networkId, address)) return;
-      const owner = { kind: 'reservation' } as const;
-      const nobody: OwnerCheck = found => found && addressTaken(address, networkId, found);
-      await this.#commit(networkId, { kind: 'pass', address, from: nobody, owner });
+      await this.#claim(networkId, address);
       await this.#commit(networkId, { kind: 'free', address, from: ours });
     });
+  }
+
+  /**
+   * What an address is that Docker has on a network of the original, and that was never asked of us: the original gave
+   * it, and has set its bit, or Docker's own IPAM did.
+   */
+  async adopt(networkId: NetworkId, address: IpAddress): Promise<AddressSource> {
+    const { store, keys, mirror } = this.#deps;
+    const entry = await readKey(store, keys.pool(networkId));
+    const pool = entry && Pool.fromRecord(parseRecord(PoolRecord, entry));
+    if (!pool?.isTaken(address) || mirror.bearerOf(networkId, address)) return 'docker-ipam';
+    await this.#claim(networkId, address);
+    return 'sand-ipam';
+  }
+
+  /** An address without an owner becomes a reservation of this host. */
+  async #claim(networkId: NetworkId, address: IpAddress): Promise<void> {
+    const from: OwnerCheck = found => found && addressTaken(address, networkId, found);
+    await this.#commit(networkId, { kind: 'pass', address, from, owner: { kind: 'reservation' } });
   }
 
   /** Addresses that Docker's user set aside stay taken as long as a binding lists them. */
@@ -139,6 +157,6 @@ export const ownReservation =
     if (owner) return addressTaken(address, networkId, owner);
     return new ConflictError(
       `Address ${address} of network ${networkId} is not reserved by this host; request it first`,
-      { network_id: networkId, address },
+      { network_id: networkId, address, reserved: false },
     );
   };

@@ -12,6 +12,7 @@ export function portOf(record: EndpointRecord): WantedPort {
   return {
     endpointId: record.id,
     overlayVeth,
+    overlayMac: record.overlay_veth_mac || undefined,
     targetMac: record.target_veth_mac,
     target: record.docker
       ? { kind: 'host', name: (record.target_veth_name || targetVethOf(record.id)) as IfName }

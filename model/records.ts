@@ -107,6 +107,8 @@ export type NetworkAttributes = Readonly<z.infer<typeof NetworkAttributes>>;
 export const BindingRecord = z.object({
   network_id: scalar(value => parseNetworkId(value)),
   hostname: scalar(value => parseHostName(value)),
+  /** Bound by an agent of the original: which IPAM Docker uses there is not known. */
+  inherited: z.boolean().optional(),
   /** Docker's network id, or `pending-<nonce>` between RequestPool and CreateNetwork. */
   docker_network_id: text,
   ipam: AddressSource,
@@ -116,6 +118,10 @@ export const BindingRecord = z.object({
   aux_addresses: z.array(scalar(value => parseIpAddress(value, 'aux_addresses'))).readonly(),
 });
 export type BindingRecord = Readonly<z.infer<typeof BindingRecord>>;
+
+/** How the Docker network's id of a promise begins, which ends by its lease when Docker never comes back. */
+export const PENDING = 'pending-';
+export const isPending = ({ docker_network_id }: BindingRecord) => docker_network_id.startsWith(PENDING);
 
 /** Ours: who holds an address. A taken bit without an owner belongs to the pool itself or to an older agent. */
 export const AddressOwner = z.object({

@@ -87,9 +87,9 @@ function create(
   far: { readonly name: IfName; readonly mac: MacAddress; readonly netns: number },
   { overlay, bridge: master, mtu }: PlugContext,
 ): number {
-  const { overlayVeth: name, targetMac } = port;
+  const { overlayVeth: name, overlayMac: mac, targetMac } = port;
   const [link] = overlay
-    .run([newVeth({ name }, far, { master, mtu }), setPort({ name }, false), getLink(name)])
+    .run([newVeth({ name, mac }, far, { master, mtu }), setPort({ name }, false), getLink(name)])
     .flatMap(message => parseLink(message) ?? []);
   if (!link) throw new KernelError(`${name} was made and is gone again`, { veth: name });
   overlay.run([setStatic(link.index, targetMac)]);

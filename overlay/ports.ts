@@ -31,10 +31,14 @@ export function plugAll(ports: readonly WantedPort[], context: PlugContext): Plu
 }
 
 function requestsFor(port: WantedPort, { home, bridge, mtu }: PlugContext): Request[] {
-  const { target, overlayVeth: name, targetMac: mac } = port;
+  const { target, overlayVeth: name, overlayMac: near, targetMac: mac } = port;
   if (target.kind === 'netns') return [];
   const far = { name: target.name, mac, netns: home.fd };
-  return [newVeth({ name }, far, { master: bridge, mtu }), setPort({ name }, false), getLink(name)];
+  return [
+    newVeth({ name, mac: near }, far, { master: bridge, mtu }),
+    setPort({ name }, false),
+    getLink(name),
+  ];
 }
 
 const byName = (answers: readonly Message[]) => {

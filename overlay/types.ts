@@ -30,6 +30,8 @@ export interface WantedPort {
   readonly endpointId: EndpointId;
   /** Name of the end in the overlay namespace. */
   readonly overlayVeth: IfName;
+  /** Undefined: the kernel's choice. */
+  readonly overlayMac: MacAddress | undefined;
   readonly targetMac: MacAddress;
   readonly target: PortTarget;
 }

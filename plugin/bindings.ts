@@ -6,24 +6,35 @@
 import { randomUUID } from 'node:crypto';
 import type { Engine } from '../engine/engine.js';
 import { ConflictError, NotFoundError, UnavailableError } from '../model/errors.js';
-import type { AddressSource, BindingRecord, Network } from '../model/records.js';
+import {
+  type AddressSource,
+  type BindingRecord,
+  isPending,
+  type Network,
+  PENDING,
+} from '../model/records.js';
 import { type IpAddress, type NetworkId, parseNetworkId } from '../model/scalars.js';
 import { readKey, transact, type Write } from '../store/transaction.js';
 
 const PENDING_SECONDS = 60; // chosen: Docker's own retries end within half of that
-const PENDING = 'pending-';
 
 export interface BindingOptions {
   readonly ipam: AddressSource;
   readonly internal: boolean;
   readonly egress: 'docker' | 'none';
   readonly auxAddresses: readonly IpAddress[];
+  /** Bound by an agent of the original. */
+  readonly inherited?: boolean;
 }
 
 /** What a Docker network is that an agent of the original bound. */
-const LEGACY: BindingOptions = { ipam: 'sand-ipam', internal: false, egress: 'docker', auxAddresses: [] };
-
-const isPending = ({ docker_network_id }: BindingRecord) => docker_network_id.startsWith(PENDING);
+const LEGACY: BindingOptions = {
+  ipam: 'sand-ipam',
+  internal: false,
+  egress: 'docker',
+  auxAddresses: [],
+  inherited: true,
+};
 
 export class Bindings {
   readonly #engine: Engine;
@@ -55,7 +66,7 @@ export class Bindings {
     const { store, keys, host } = this.#engine.options;
     const dockerNetwork = `${PENDING}${randomUUID()}`;
     const lease = await store.grantLease(PENDING_SECONDS);
-    const value = this.#record(dockerNetwork, networkId, LEGACY);
+    const value = this.#record(dockerNetwork, networkId, { ...LEGACY, inherited: false });
     return { put: keys.binding(networkId, host.name, dockerNetwork), value, lease };
   }
 
@@ -202,6 +213,7 @@ export class Bindings {
       internal: options.internal,
       egress: options.egress,
       aux_addresses: options.auxAddresses,
+      ...(options.inherited ? { inherited: true } : {}),
     };
   }
 }

@@ -2,7 +2,7 @@
 import { endpointIdOf } from '../engine/host.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
-import type { BindingRecord } from '../model/records.js';
+import type { AddressSource, BindingRecord } from '../model/records.js';
 import {
   addressOf,
   type IpAddress,
@@ -74,17 +74,21 @@ async function createEndpoint(deps: DriverDependencies, body: unknown): Promise<
     );
   }
   const address = addressGiven(binding, Interface.Address);
-  const record = await engine.endpoints
-    .create({
+  const create = (source: AddressSource) =>
+    engine.endpoints.create({
       id: endpointIdOf(EndpointID),
       networkId: binding.network_id,
       address,
       mac,
-      purpose: { kind: 'docker', endpointId: EndpointID, networkId: NetworkID, source: binding.ipam },
-    })
-    .catch(error => {
-      throw binding.ipam === 'docker-ipam' ? withAdvice(error) : error;
+      purpose: { kind: 'docker', endpointId: EndpointID, networkId: NetworkID, source },
     });
+  const record = await create(binding.ipam).catch(async error => {
+    if (!binding.inherited || !address || !isUnreserved(error)) throw withAdvice(binding.ipam, error);
+    const source = await engine.reservations.adopt(binding.network_id, address);
+    return create(source).catch(failed => {
+      throw withAdvice(source, failed);
+    });
+  });
   const answer = {
     ...(Interface.Address === '' ? { Address: record.target_veth_ip } : {}),
     ...(mac === undefined ? { MacAddress: record.target_veth_mac } : {}),
@@ -101,9 +105,11 @@ function addressGiven(binding: BindingRecord, text: string): IpAddress | undefin
   });
 }
 
+const isUnreserved = (error: unknown) => error instanceof ConflictError && error.facts['reserved'] === false;
+
 /** Docker's own IPAM knows no other host: where it runs into one, the way out is ours. */
-function withAdvice(error: unknown): unknown {
-  if (!(error instanceof ConflictError)) return error;
+function withAdvice(source: AddressSource, error: unknown): unknown {
+  if (source !== 'docker-ipam' || !(error instanceof ConflictError)) return error;
   return new ConflictError(
     `${error.message}. Docker's own IPAM does not see other hosts: make the network with --ipam-driver sand`,
     { ...error.facts, cause: error },

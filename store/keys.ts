@@ -68,7 +68,11 @@ export class Keys {
   bindings = (network: NetworkId) => `${this.prefix}/network.bindings/${network}/`;
 
   addressOwner = (network: NetworkId, address: IpAddress) => `${this.addressOwners(network)}${address}`;
-  addressOwners = (network: NetworkId) => `${this.prefix}/address-owners/${network}/`;
+  addressOwners = (network: NetworkId) => `${this.allAddressOwners}${network}/`;
+  get allAddressOwners(): string {
+    return `${this.prefix}/address-owners/`;
+  }
+
   /** Addresses that a host has taken from the pool ahead of need. */
   addressSpare = (network: NetworkId, host: HostName) => `${this.addressSpares(network)}${host}`;
   addressSpares = (network: NetworkId) => `${this.prefix}/address-spares/${network}/`;

@@ -134,13 +134,13 @@ export const setLocal = (index: number, vni: number, local: IpAddress) =>
 
 export interface VethEnd {
   readonly name: IfName;
-  readonly mac?: MacAddress;
+  readonly mac?: MacAddress | undefined;
 }
 
 /**
  * A veth pair whose near end is a port of `master` in the socket's namespace, up, and whose far end is made in
  * another namespace, down (the kernel refuses to make it up: ENOTCONN).
- * Like: ip link add NEAR mtu MTU master BR type veth peer name FAR address MAC mtu MTU netns NS
+ * Like: ip link add NEAR address MAC mtu MTU master BR type veth peer name FAR address MAC mtu MTU netns NS
  */
 export const newVeth = (
   near: VethEnd,
@@ -150,21 +150,23 @@ export const newVeth = (
   type: k.RTM_NEWLINK,
   flags: NEW,
   what: `link add ${near.name} type veth peer name ${far.name}`,
-  write: writer =>
+  write: writer => {
     writer
       .ifinfo(0, true)
       .attributeText(k.IFLA_IFNAME, near.name)
       .attributeU32(k.IFLA_MTU, mtu)
-      .attributeU32(k.IFLA_MASTER, master)
-      .nested(k.IFLA_LINKINFO, info =>
-        info.attributeText(k.IFLA_INFO_KIND, 'veth').nested(k.IFLA_INFO_DATA, data =>
-          data.nested(k.VETH_INFO_PEER, peer => {
-            peer.ifinfo(0).attributeText(k.IFLA_IFNAME, far.name).attributeU32(k.IFLA_MTU, mtu);
-            if (far.mac) peer.attribute(k.IFLA_ADDRESS, macBytes(far.mac));
-            peer.attributeU32(k.IFLA_NET_NS_FD, far.netns);
-          }),
-        ),
+      .attributeU32(k.IFLA_MASTER, master);
+    if (near.mac) writer.attribute(k.IFLA_ADDRESS, macBytes(near.mac));
+    writer.nested(k.IFLA_LINKINFO, info =>
+      info.attributeText(k.IFLA_INFO_KIND, 'veth').nested(k.IFLA_INFO_DATA, data =>
+        data.nested(k.VETH_INFO_PEER, peer => {
+          peer.ifinfo(0).attributeText(k.IFLA_IFNAME, far.name).attributeU32(k.IFLA_MTU, mtu);
+          if (far.mac) peer.attribute(k.IFLA_ADDRESS, macBytes(far.mac));
+          peer.attributeU32(k.IFLA_NET_NS_FD, far.netns);
+        }),
       ),
+    );
+  },
 });
 
 /** Like: ip link set dev NAME type bridge_slave learning off flood on|off */

@@ -1,7 +1,7 @@
 import { type AgentProcess, pluginCall } from '../support/agent-process.js';
 import type { DockerHost } from '../support/docker-host.js';
 import { type Snapshot, snapshot, untilNothingLeft } from '../support/leftovers.js';
-import type { LegacyEndpoint } from '../support/legacy-records.js';
+import { type LegacyEndpoint, legacyEndpoint } from '../support/legacy-records.js';
 import {
   addressOf,
   createById,
@@ -25,7 +25,7 @@ describe('a Docker host moves over while its containers run', () => {
   let id: string;
   let remote: string;
   let clean: Snapshot;
-  const old = ['stay', 'removed', 'restarted', 'detached', 'offline'] as const;
+  const old = ['stay', 'removed', 'restarted', 'detached', 'offline', 'unseen'] as const;
   /** Addresses that the original gave to containers, by name. */
   const given = new Map<string, string>();
   /** Taken from the original by a call of Docker's that it answered last. */
@@ -80,6 +80,8 @@ describe('a Docker host moves over while its containers run', () => {
     const joining = await call('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
     const { Address } = joining.body as { Address: string };
     given.set('joining', Address.split('/')[0] ?? '');
+    const creating = await call('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
+    given.set('creating', (creating.body as { Address: string }).Address);
     const [network] = await one.dockerJson<[{ Id: string }]>('network', 'inspect', 'shop');
     await call('NetworkDriver.CreateEndpoint', {
       NetworkID: network.Id,
@@ -117,8 +119,17 @@ describe('a Docker host moves over while its containers run', () => {
 
   it('adds to the records of its containers that they are Docker’s, and changes nothing else', async () => {
     const [before = [], after = []] = moved.records;
-    const bare = after.map(record => ({ ...record, docker: undefined }));
-    expect(bare).toEqual(before.map(record => ({ ...record, unknown_to_us: undefined, docker: undefined })));
+    const local = ({ hostname }: LegacyEndpoint) => hostname === one.name;
+    expect(after).toEqual(
+      before.map(record => {
+        const docker = {
+          endpoint_id: expect.anything(),
+          network_id: expect.anything(),
+          address_source: 'sand-ipam',
+        };
+        return local(record) ? { ...record, docker } : record;
+      }),
+    );
   });
 
   it('`docker rm -f` of a container of before: record, keys, interface and bit are gone, also on the other host', async () => {
@@ -201,6 +212,7 @@ describe('a Docker host moves over while its containers run', () => {
     lab.etcd.pause();
     try {
       await removeContainers(one, 'offline');
+      await untilHostIsClean();
     } finally {
       lab.etcd.resume();
     }
@@ -214,6 +226,67 @@ describe('a Docker host moves over while its containers run', () => {
     });
     await untilHostIsClean();
   }, 120_000);
+
+  it('a container of before that goes before a new agent has seen etcd', async () => {
+    const address = given.get('unseen') ?? '';
+    await ours.stop();
+    lab.etcd.pause();
+    try {
+      ours = await lab.startOurs(1);
+      await removeContainers(one, 'unseen');
+    } finally {
+      lab.etcd.resume();
+    }
+    await until(async () => !(await endpoints()).includes(address), {
+      what: 'the record is gone',
+      timeoutMs: 15_000,
+    });
+    await until(async () => !(await bits()).includes(bitOf(address)), {
+      what: 'the bit is clear',
+      timeoutMs: 15_000,
+    });
+    await untilHostIsClean();
+  }, 120_000);
+
+  it('a container whose address the original gave, and whose endpoint ours makes', async () => {
+    const [network] = await one.dockerJson<[{ Id: string }]>('network', 'inspect', 'shop');
+    const call = { NetworkID: network.Id, EndpointID: 'created' };
+    const Address = given.get('creating') ?? '';
+    const Interface = { Address, AddressIPv6: '', MacAddress: '' };
+    const made = await pluginCall(one, 'NetworkDriver.CreateEndpoint', { ...call, Interface, Options: {} });
+    expect(made.body).toMatchObject({ Interface: { MacAddress: expect.stringMatching(/^02:84:/) } });
+    const [address = ''] = Address.split('/');
+    expect(await endpoints()).toContain(address);
+    expect((await pluginCall(one, 'NetworkDriver.DeleteEndpoint', call)).body).toEqual({});
+    expect(
+      (await pluginCall(one, 'IpamDriver.ReleaseAddress', { PoolID: id, Address: address })).body,
+    ).toEqual({});
+    expect(await bits()).not.toContain(bitOf(address));
+  });
+
+  it('an endpoint of before that is seen by nothing but its key, and a key without an endpoint', async () => {
+    const call = { NetworkID: 'any', EndpointID: 'lonely' };
+    const key = '/sc-net/docker-endpoints/lonely';
+    const value = {
+      DockerNetworkID: 'any',
+      SandNetworkID: id,
+      DockerEndpointID: 'lonely',
+      SandEndpointID: lab.newId(),
+    };
+    await lab.etcd.ctl('put', key, JSON.stringify(value));
+    expect((await pluginCall(one, 'NetworkDriver.Leave', call)).body).toEqual({});
+    expect((await pluginCall(one, 'NetworkDriver.DeleteEndpoint', call)).body).toEqual({});
+    expect(await lab.etcd.get(key)).toBeUndefined();
+
+    const record = legacyEndpoint(id, { hostname: one.name, ip: one.address }, '10.0.0.200/24');
+    const text = JSON.stringify(record).replace('02:84:0a:00:00:c8', '02:84:0A:00:00:C8');
+    await lab.etcd.ctl('put', key, JSON.stringify({ ...value, SandEndpointID: record.id }));
+    await lab.etcd.ctl('put', `/sc-net/node-endpoints/${one.name}/${record.id}`, text);
+    await lab.etcd.ctl('put', `/sc-net/network-endpoints/${id}/${record.id}`, text);
+    expect((await pluginCall(one, 'NetworkDriver.DeleteEndpoint', call)).body).toEqual({});
+    expect(await endpoints()).not.toContain('10.0.0.200');
+    expect(await lab.etcd.get(key)).toBeUndefined();
+  });
 
   it('a restart of dockerd, which ends the containers of before, and starts one again', async () => {
     await one.docker('update', '--restart=always', 'stay');
