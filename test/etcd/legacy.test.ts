@@ -206,6 +206,37 @@ describe('records of agents of the original', () => {
     });
   });
 
+  it('an endpoint record of the fullest form is read', async () => {
+    const ours = await host('ours');
+    const { id } = (await ours.create()).record;
+    const endpoint = newEndpointId();
+    const record = {
+      id: endpoint,
+      network_id: id,
+      hostname: 'ours',
+      host_ip: '192.0.2.1',
+      api_hostname: 'ours.example.org',
+      created_at: '2020-01-01T00:00:00.123456789+02:00',
+      target_netns_path: '/var/run/docker/netns/73d3c79736d3',
+      overlay_veth_name: 'sand1a2b',
+      overlay_veth_mac: 'AA:BB:CC:DD:EE:0F',
+      target_veth_name: 'sandb2a1',
+      target_veth_mac: '02:84:0A:00:00:09',
+      target_veth_ip: '10.0.0.9/24',
+      active: true,
+      more: { of: ['anything', null] },
+      docker_id: 'unknown to us',
+    };
+    await etcd.ctl('put', `${prefix}/network-endpoints/${id}/${endpoint}`, JSON.stringify(record));
+    await until(() => ours.engine.mirror.localEndpoint(endpoint));
+    const { more: _more, docker_id: _dockerId, ...known } = record;
+    expect(ours.engine.mirror.localEndpoint(endpoint)).toEqual({
+      ...known,
+      overlay_veth_mac: 'aa:bb:cc:dd:ee:0f',
+      target_veth_mac: '02:84:0a:00:00:09',
+    });
+  });
+
   it('a network that they delete is gone for us, and its leftovers of ours hinder nobody', async () => {
     const ours = await host('ours');
     const { id } = (await ours.create({ name: 'shop', uniqueName: true })).record;
