@@ -1,7 +1,14 @@
 import type { AgentProcess } from '../support/agent-process.js';
 import type { DockerHost } from '../support/docker-host.js';
 import type { LegacyProcess } from '../support/legacy-process.js';
-import { createById, FRESH_BITS, identityOf, MovingLab, untilAdopted } from '../support/moving-lab.js';
+import {
+  addressOf,
+  createById,
+  FRESH_BITS,
+  identityOf,
+  MovingLab,
+  untilAdopted,
+} from '../support/moving-lab.js';
 import { addressIn, ping, removeContainers, runSleeper } from '../support/sand-lab.js';
 import { SteadyPing } from '../support/steady-ping.js';
 import { until } from '../support/until.js';
@@ -83,16 +90,16 @@ describe('a Docker host goes back to the original, and comes again', () => {
       ours = await lab.startOurs(1);
       await untilAdopted(one, id);
     });
-    const known = new Set(
-      (await lab.endpoints(id)).map(({ target_veth_ip }) => target_veth_ip.split('/')[0]),
-    );
-    const owners = async () =>
-      (await lab.etcd.keys(`/sc-net/address-owners/${id}/`)).map(key => key.split('/').at(-1));
-    await until(async () => (await owners()).every(address => known.has(address)), {
-      what: 'owners are right',
-    });
+    const records = await lab.endpoints(id);
+    const known = new Set(records.map(addressOf));
+    const living = new Set(records.map(record => record.id));
+    const owners = async () => {
+      const values = await lab.etcd.entries(`/sc-net/address-owners/${id}/`);
+      return [...values.values()].map(value => String(JSON.parse(value).endpoint_id));
+    };
+    await until(async () => (await owners()).every(owner => living.has(owner)), { what: 'owners live' });
     expect(await lab.bits(id)).toEqual(
-      [...FRESH_BITS, ...[...known].map(address => bitOf(address ?? ''))].sort((a, b) => a - b),
+      [...FRESH_BITS, ...[...known].map(address => bitOf(address))].sort((a, b) => a - b),
     );
     await runSleeper(one, 'last', '--network=shop');
     await ping(two, 'remote', await addressIn(one, 'last', 'shop'));
