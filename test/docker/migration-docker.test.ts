@@ -1,6 +1,7 @@
 import { type AgentProcess, pluginCall } from '../support/agent-process.js';
 import type { DockerHost } from '../support/docker-host.js';
 import { type Snapshot, snapshot, untilNothingLeft } from '../support/leftovers.js';
+import type { LegacyProcess } from '../support/legacy-process.js';
 import { type LegacyEndpoint, legacyEndpoint } from '../support/legacy-records.js';
 import {
   addressOf,
@@ -44,7 +45,7 @@ describe('a Docker host moves over while its containers run', () => {
     for (const name of old) await runSleeper(one, name, '--network=shop');
     remote = await addressIn(two, 'remote', 'shop');
     for (const name of old) given.set(name, await addressIn(one, name, 'shop'));
-    await makeInFlight();
+    await makeInFlight(legacy);
     await moveOver(() => legacy.stop());
   }, 60_000);
   afterAll(() => lab?.stop());
@@ -73,17 +74,15 @@ describe('a Docker host moves over while its containers run', () => {
   };
 
   /** What Docker has begun with the original and will go on with at ours. */
-  async function makeInFlight(): Promise<void> {
-    const call = (method: string, body: object) => pluginCall(one, method, body);
-    const { body } = await call('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
-    between = (body as { Address: string }).Address;
-    const joining = await call('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
-    const { Address } = joining.body as { Address: string };
+  async function makeInFlight(legacy: LegacyProcess): Promise<void> {
+    const request = () =>
+      legacy.dockerCall<{ Address: string }>('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
+    between = (await request()).Address;
+    const { Address } = await request();
     given.set('joining', Address.split('/')[0] ?? '');
-    const creating = await call('IpamDriver.RequestAddress', { PoolID: id, Address: '' });
-    given.set('creating', (creating.body as { Address: string }).Address);
+    given.set('creating', (await request()).Address);
     const [network] = await one.dockerJson<[{ Id: string }]>('network', 'inspect', 'shop');
-    await call('NetworkDriver.CreateEndpoint', {
+    await legacy.dockerCall('NetworkDriver.CreateEndpoint', {
       NetworkID: network.Id,
       EndpointID: 'joining',
       Interface: { Address, AddressIPv6: '', MacAddress: '' },

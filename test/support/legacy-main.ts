@@ -55,15 +55,16 @@ const api = serve(async request => {
     await store.createNetwork(wanted);
     return { status: 201, body: { network: await store.network(wanted ?? '') } };
   }
-  return { status: 404, body: { error: `no ${request.method} ${request.url}` } };
+  return pluginAnswer(request);
 });
 
-const plugin = serve(async request => {
+async function pluginAnswer(request: IncomingMessage): Promise<Answer> {
   const call = DOCKER_CALLS[(request.url ?? '').slice(1)];
   const body = await bodyOf(request);
   if (!call) return { status: 404, body: {} };
   return { status: 200, body: await call(agent, body as unknown as DockerBody) };
-});
+}
+const plugin = serve(pluginAnswer);
 
 function listenOn(server: Server, path: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });

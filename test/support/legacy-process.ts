@@ -71,6 +71,11 @@ export class LegacyProcess {
     return (await this.#expect<{ endpoint: LegacyEndpoint }>(201, 'POST', '/endpoints', body)).endpoint;
   }
 
+  /** A call as dockerd makes it, whichever way dockerd reaches the plugin. */
+  dockerCall<T>(method: string, body: object): Promise<T> {
+    return this.#expect<T>(200, 'POST', `/${method}`, body);
+  }
+
   async deleteEndpoint(id: string): Promise<void> {
     await this.#expect(204, 'DELETE', `/endpoints/${id}`);
   }
