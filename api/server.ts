@@ -1,76 +1,57 @@
 /** The doors of the HTTP API: TCP, with or without TLS, and a unix socket. */
-import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
-import { dirname } from 'node:path';
-import type { Express } from 'express';
 import type { Engine } from '../engine/engine.js';
+import { TcpDoor } from '../listen/tcp-door.js';
+import type { TlsFiles } from '../listen/tls-files.js';
+import { listenUnix } from '../listen/unix-socket.js';
 import type { Logger } from '../model/log.js';
 import { apiApp } from './app.js';
-
-const LISTEN_AGAIN_MS = 5_000;
 
 export interface ApiOptions {
   readonly port: number;
   /** Default: loopback, or all addresses with TLS. */
   readonly listen: string | undefined;
   readonly socketPath: string;
-  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
+  /** Of the TCP port, for the server's side and, with `current()` at each call, for calls to other agents. */
+  readonly tls: TlsFiles | undefined;
   readonly version: string;
   readonly log: Logger;
 }
 
 export class ApiServer implements AsyncDisposable {
-  readonly #servers: Server[] = [];
-  readonly #stop = new AbortController();
+  readonly #unix: Server;
+  readonly #door: TcpDoor;
 
-  private constructor() {}
-
-  /** Opens both doors; a taken TCP port is logged and tried again, since the other doors still serve. */
-  static async listen(engine: Engine, options: ApiOptions): Promise<ApiServer> {
-    const api = new ApiServer();
-    const app = apiApp(engine, options.version, options.log);
-    const unix = createServer(app);
-    mkdirSync(dirname(options.socketPath), { recursive: true });
-    rmSync(options.socketPath, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      unix.once('error', reject).listen(options.socketPath, resolve);
-    });
-    chmodSync(options.socketPath, 0o660);
-    api.#servers.push(unix);
-    api.#listenTcp(app, options);
-    return api;
+  private constructor(unix: Server, door: TcpDoor) {
+    this.#unix = unix;
+    this.#door = door;
   }
 
-  #listenTcp(app: Express, { port, listen, tls, log }: ApiOptions): void {
-    const server = tls
-      ? createTlsServer({ ...read(tls), requestCert: true, rejectUnauthorized: true }, app)
-      : createServer(app);
-    const address = listen ?? (tls ? '::' : '127.0.0.1');
-    server.on('error', error => {
-      log.error('API port not served, trying again', { address, port, err: error.message });
-      const again = setTimeout(() => server.listen(port, address), LISTEN_AGAIN_MS);
-      again.unref();
-      this.#stop.signal.addEventListener('abort', () => clearTimeout(again));
-    });
-    server.listen(port, address, () => log.info('API listens', { address, port, tls: tls !== undefined }));
-    this.#servers.push(server);
+  /**
+   * Opens both doors; a taken TCP port is logged and tried again, since the other doors still serve.
+   * @throws ConflictError when a living process serves the socket; a stale one is replaced.
+   */
+  static async listen(engine: Engine, options: ApiOptions): Promise<ApiServer> {
+    const { port, listen, socketPath, tls, version, log } = options;
+    const app = apiApp(engine, version, log);
+    const attach = (server: Server) => {
+      server.on('request', app);
+    };
+    const unix = createServer();
+    attach(unix);
+    await listenUnix(unix, socketPath, { mode: 0o660, flag: '--run-dir' });
+    const addresses = listen !== undefined ? { only: listen } : tls ? 'all' : 'loopback';
+    return new ApiServer(unix, TcpDoor.open({ door: 'api', port, addresses, tls, log, attach }));
+  }
+
+  /** Where the API listens on TCP now. */
+  get listening(): TcpDoor['listening'] {
+    return this.#door.listening;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await Promise.all(
-      this.#servers.map(server => {
-        const closing = new Promise(resolve => server.close(resolve));
-        server.closeAllConnections();
-        return closing;
-      }),
-    );
+    const closing = new Promise(resolve => this.#unix.close(resolve));
+    this.#unix.closeAllConnections();
+    await Promise.all([closing, this.#door[Symbol.asyncDispose]()]);
   }
 }
-
-const read = (tls: NonNullable<ApiOptions['tls']>) => ({
-  cert: readFileSync(tls.cert),
-  key: readFileSync(tls.key),
-  ca: readFileSync(tls.ca),
-});

@@ -2,6 +2,7 @@
 import { ApiServer } from '../api/server.js';
 import { Engine } from '../engine/engine.js';
 import type { HostSettings } from '../engine/host.js';
+import { TcpDoor } from '../listen/tcp-door.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { HostName } from '../model/scalars.js';
@@ -10,12 +11,14 @@ import { AnonymousPools } from '../plugin/anonymous-pools.js';
 import { Bindings } from '../plugin/bindings.js';
 import { ipamDriver } from '../plugin/ipam-driver.js';
 import { networkDriver } from '../plugin/network-driver.js';
-import type { Methods } from '../plugin/server.js';
+import type { Methods, PluginServer } from '../plugin/server.js';
+import type { StoreClient, StoreTls } from '../store/client.js';
 import { Keys } from '../store/keys.js';
 import { StateLock } from '../store/state-lock.js';
 import { chooseStore } from './choose-store.js';
-import type { Config } from './config.js';
 import { greeting } from './greeting.js';
+import { apiSocketOf, type Config } from './settings.js';
+import { type AgentTls, reloadTls } from './tls.js';
 import { chooseVtep } from './vtep.js';
 
 export interface AgentOptions {
@@ -23,6 +26,8 @@ export interface AgentOptions {
   readonly version: string;
   /** Says on standard output what to type next. */
   readonly greet: boolean;
+  readonly tls: AgentTls;
+  readonly plugin: PluginServer;
   /** Told once the engine can answer Docker. */
   methods(methods: Methods): void;
 }
@@ -30,18 +35,22 @@ export interface AgentOptions {
 export class Agent implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #resources = new AsyncDisposableStack_();
-  #starting: Promise<void> = Promise.resolve();
-
   readonly #lock: StateLock;
+  readonly #options: AgentOptions;
+  #starting: Promise<void> = Promise.resolve();
+  #reloading: Promise<void> = Promise.resolve();
+  #store: StoreClient | undefined;
+  #pluginDoor: TcpDoor | undefined;
 
-  private constructor(lock: StateLock) {
+  private constructor(lock: StateLock, options: AgentOptions) {
     this.#lock = lock;
+    this.#options = options;
   }
 
   /** Answers when the settings are known to be right; what may fail from outside goes on in the background. */
   static async start(config: Config, options: AgentOptions): Promise<Agent> {
     const vtep = await chooseVtep(config.peerIp);
-    const agent = new Agent(StateLock.take(config.stateDir));
+    const agent = new Agent(StateLock.take(config.stateDir), options);
     const host: HostSettings = {
       name: config.peerHostname as HostName,
       vtep,
@@ -54,17 +63,33 @@ export class Agent implements AsyncDisposable {
     };
     const { log, version } = options;
     log.info('sand-agent starts', { version, hostname: host.name, vtep, plugin_socket: config.pluginSocket });
-    agent.#starting = agent.#open(config, host, options).catch(error => {
+    if (config.enableDockerPlugin) agent.#openPluginPort(config);
+    agent.#starting = agent.#open(config, host).catch(error => {
       log.error('start not finished', { err: describeError(error) });
     });
     return agent;
   }
 
-  async #open(config: Config, host: HostSettings, options: AgentOptions): Promise<void> {
-    const { log, version, greet } = options;
-    const chosen = await chooseStore(config, log, this.#stop.signal);
+  /** For a dockerd that was told the original's address: docs/decisions/0010. */
+  #openPluginPort(config: Config): void {
+    const { log, plugin, tls } = this.#options;
+    this.#pluginDoor = TcpDoor.open({
+      door: 'docker plugin',
+      port: config.dockerPluginHttpPort,
+      addresses: 'all',
+      tls: tls.http,
+      log,
+      attach: server => plugin.attach(server),
+      ...(tls.http ? {} : { callers: 'this-host' }),
+    });
+  }
+
+  async #open(config: Config, host: HostSettings): Promise<void> {
+    const { log, version, greet, tls } = this.#options;
+    const chosen = await chooseStore(config, tls.etcd?.current(), { log, signal: this.#stop.signal });
     if (!chosen) return;
-    const { store, embedded } = chosen;
+    const { store, embedded, usesTlsFiles } = chosen;
+    if (usesTlsFiles) this.#store = store;
     if (embedded) this.#resources.use(embedded);
     this.#resources.use(store);
     const kernel = this.#resources.use(await Kernel.start({ log }));
@@ -80,17 +105,29 @@ export class Agent implements AsyncDisposable {
     );
     engine.start();
     const deps = { engine, bindings: new Bindings(engine), anonymous: new AnonymousPools() };
-    options.methods({ ...ipamDriver(deps), ...networkDriver(deps) });
-    this.#resources.use(await ApiServer.listen(engine, { ...apiOptions(config), version, log }));
+    this.#options.methods({ ...ipamDriver(deps), ...networkDriver(deps) });
+    this.#resources.use(
+      await ApiServer.listen(engine, { ...apiOptions(config), tls: tls.http, version, log }),
+    );
     if (!greet) return;
     await engine.ready();
     process.stdout.write(await greeting(config));
   }
 
+  /** Reads the TLS files again, for connections from now on; those that are open stay. */
+  reload(): Promise<void> {
+    const renewEtcd = async (parts: StoreTls) => this.#store?.renew(parts);
+    const work = () => reloadTls(this.#options.tls, renewEtcd, this.#options.log);
+    this.#reloading = this.#reloading.then(work);
+    return this.#reloading;
+  }
+
   /** Stops serving and following; containers keep their networks. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    await this.#pluginDoor?.[Symbol.asyncDispose]();
     await this.#starting;
+    await this.#reloading;
     await this.#resources.dispose();
     this.#lock[Symbol.dispose]();
   }
@@ -99,11 +136,7 @@ export class Agent implements AsyncDisposable {
 const apiOptions = (config: Config) => ({
   port: config.httpPort,
   listen: config.listen,
-  socketPath: `${config.runDir}/api.sock`,
-  tls:
-    config.httpTlsCert && config.httpTlsKey && config.httpTlsCa
-      ? { cert: config.httpTlsCert, key: config.httpTlsKey, ca: config.httpTlsCa }
-      : undefined,
+  socketPath: apiSocketOf(config),
 });
 
 /** Closes in reverse order of opening. */

@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
 import type { IpAddress } from '../model/scalars.js';
-import { readTls, StoreClient, type StoreTls } from '../store/client.js';
+import { StoreClient, type StoreTls } from '../store/client.js';
 import { EmbeddedEtcd } from '../store/embedded.js';
 import { parseEtcdHosts } from '../store/join-token.js';
-import type { Config } from './config.js';
+import type { Config } from './settings.js';
 
 /** Where agents of the original look when nobody tells them. */
 const LOCAL_ETCD = '127.0.0.1:2379';
@@ -16,6 +16,8 @@ const TRY_AGAIN_MS = 3_000;
 export interface ChosenStore {
   readonly store: StoreClient;
   readonly embedded: EmbeddedEtcd | undefined;
+  /** Whether it is reached with the TLS files of the settings. */
+  readonly usesTlsFiles: boolean;
 }
 
 /**
@@ -24,10 +26,9 @@ export interface ChosenStore {
  */
 export async function chooseStore(
   config: Config,
-  log: Logger,
-  signal: AbortSignal,
+  tls: StoreTls | undefined,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
 ): Promise<ChosenStore | undefined> {
-  const tls = tlsOf(config);
   const auth = config.etcdUsername
     ? { username: config.etcdUsername, password: config.etcdPassword }
     : undefined;
@@ -37,6 +38,7 @@ export async function chooseStore(
     return {
       store: new StoreClient({ hosts: address.hosts, tls: address.tls ?? tls, auth }),
       embedded: undefined,
+      usesTlsFiles: tls !== undefined,
     };
   }
   if (!EmbeddedEtcd.hasData(config.stateDir) && config.etcdListen === undefined) {
@@ -46,20 +48,11 @@ export async function chooseStore(
         etcd: LOCAL_ETCD,
         prefix: config.etcdPrefix,
       });
-      return { store, embedded: undefined };
+      return { store, embedded: undefined, usesTlsFiles: tls !== undefined };
     }
     await store[Symbol.asyncDispose]();
   }
   return startEmbedded(config, log, signal);
-}
-
-function tlsOf({ etcdCacert, etcdTlsCert, etcdTlsKey }: Config): StoreTls | undefined {
-  if (etcdCacert === undefined) return undefined;
-  return readTls({
-    ca: etcdCacert,
-    ...(etcdTlsCert ? { cert: etcdTlsCert } : {}),
-    ...(etcdTlsKey ? { key: etcdTlsKey } : {}),
-  });
 }
 
 async function holdsCluster(store: StoreClient, prefix: string): Promise<boolean> {
@@ -88,7 +81,7 @@ async function startEmbedded(
       const { hosts, tls } = embedded.address;
       log.info('etcd embedded in this agent', { etcd: hosts.join(','), state_dir: config.stateDir });
       if (embedded.joinCommand) log.info('another host joins with', { command: embedded.joinCommand });
-      return { store: new StoreClient({ hosts, tls }), embedded };
+      return { store: new StoreClient({ hosts, tls }), embedded, usesTlsFiles: false };
     } catch (error) {
       complain.error('embedded etcd does not start, trying again', { err: describeError(error) });
       await sleep(TRY_AGAIN_MS, undefined, { signal }).catch(() => undefined);

@@ -1,6 +1,6 @@
 /** What `make up` ends with: the commands to type next. */
 import { connect } from 'node:net';
-import type { Config } from './config.js';
+import type { Config } from './settings.js';
 
 const DOCKER_SOCKET = '/var/run/docker.sock';
 
@@ -18,7 +18,7 @@ export async function greeting(config: Config): Promise<string> {
     : ['Docker does not answer on this machine. Start it first, in another terminal:', '', '  dockerd', ''];
   return [
     '',
-    `SAND is up: driver "sand" at ${config.pluginSocket}, API at http://localhost:${config.httpPort}.`,
+    `SAND is up: driver "sand" at ${config.pluginSocket}, API at ${config.httpTlsCert ? 'https' : 'http'}://localhost:${config.httpPort}.`,
     '',
     ...start,
     'Type next, in another terminal:',

@@ -4,10 +4,14 @@
  * the libraries are loaded, since a plugin that does not answer in time is disabled for good.
  */
 import { readFileSync } from 'node:fs';
+import { checkFree } from '../listen/unix-socket.js';
 import { SandError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { type Methods, PluginServer } from '../plugin/server.js';
-import { type CommandLine, type Config, readCommandLine, usage } from './config.js';
+import { type CommandLine, readCommandLine, usage } from './config.js';
+import { printConfig } from './print-config.js';
+import { apiSocketOf } from './settings.js';
+import { openTls } from './tls.js';
 
 const EXIT_BROKEN_SETTING = 2;
 
@@ -20,9 +24,10 @@ function refuse(error: unknown): never {
   process.exit(EXIT_BROKEN_SETTING);
 }
 
-function settings(): CommandLine {
+/** What may find a setting broken. */
+function checking<T>(work: () => T): T {
   try {
-    return readCommandLine(process.argv.slice(2), process.env);
+    return work();
   } catch (error) {
     return refuse(error);
   }
@@ -34,8 +39,25 @@ const stopped = () =>
     for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => resolve(signal));
   });
 
-async function run(config: Config, greet: boolean): Promise<void> {
+/** Keeps SIGHUP, which ends a process that does not listen, until somebody can act on it. */
+function onHangUp(): (act: () => void) => void {
+  let act: (() => void) | undefined;
+  let pending = false;
+  process.on('SIGHUP', () => {
+    pending = act === undefined;
+    act?.();
+  });
+  return reload => {
+    act = reload;
+    if (pending) act();
+  };
+}
+
+async function run({ config, greet, warnings }: CommandLine & { kind: 'run' }): Promise<void> {
   const stop = stopped();
+  const hungUp = onHangUp();
+  const tls = checking(() => openTls(config));
+  await checkFree(apiSocketOf(config), '--run-dir').catch(refuse);
   let ready: (methods: Methods) => void = () => undefined;
   let logging: (log: Logger) => void = () => undefined;
   const methods = new Promise<Methods>(resolve => {
@@ -49,12 +71,13 @@ async function run(config: Config, greet: boolean): Promise<void> {
   const logger = createLog(config.logLevel);
   logging(logger);
   process.on('unhandledRejection', error => logger.error('unhandled rejection', { err: String(error) }));
-  const agent = await Agent.start(config, { log: logger, version: version(), greet, methods: ready }).catch(
-    async error => {
-      await plugin[Symbol.asyncDispose]();
-      return refuse(error);
-    },
-  );
+  for (const warning of warnings) logger.warn(warning);
+  const options = { log: logger, version: version(), greet, tls, plugin, methods: ready };
+  const agent = await Agent.start(config, options).catch(async error => {
+    await plugin[Symbol.asyncDispose]();
+    return refuse(error);
+  });
+  hungUp(() => agent.reload());
   const signal = await stop;
   logger.info('stopping', { signal });
   // An agent must end within a second: what hangs then has nothing left to lose.
@@ -64,6 +87,9 @@ async function run(config: Config, greet: boolean): Promise<void> {
   process.exit(0);
 }
 
-const commandLine = settings();
-if (commandLine.kind === 'run') await run(commandLine.config, commandLine.greet);
-else process.stdout.write(commandLine.kind === 'help' ? `${usage()}\n` : `${version()}\n`);
+const commandLine = checking(() => readCommandLine(process.argv.slice(2), process.env));
+if (commandLine.kind === 'run') await run(commandLine);
+else if (commandLine.kind === 'print-config') {
+  for (const warning of commandLine.warnings) process.stderr.write(`sand-agent: ${warning}\n`);
+  process.stdout.write(await printConfig(commandLine));
+} else process.stdout.write(commandLine.kind === 'help' ? `${usage()}\n` : `${version()}\n`);

@@ -5,21 +5,14 @@
  * Every error goes out under both keys, `Err` (network driver) and `Error` (IPAM driver): under the wrong one
  * Docker takes it for success. Status 200, since only then Docker shows the text without its own decoration.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
-import {
-  ConflictError,
-  describeError,
-  InvalidError,
-  toSandError,
-  UnavailableError,
-} from '../model/errors.js';
+import { listenUnix } from '../listen/unix-socket.js';
+import { describeError, InvalidError, toSandError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 
 // Chosen by us.
 const BODY_MAX_BYTES = 256 * 1024; // Docker's largest request is a few kilobytes
+const KEEP_ALIVE_MS = 60_000;
 const DEADLINE_MS = 12_000; // Docker waits 30 s for a managed plugin, and repeats after that without a body
 
 /** What a method answers, and how to take back what it did when nobody is there to hear the answer. */
@@ -57,35 +50,23 @@ export class PluginServer implements AsyncDisposable {
 
   private constructor(options: PluginServerOptions) {
     this.#options = options;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#server.keepAliveTimeout = 60_000;
+    this.#server = createServer();
+    this.attach(this.#server);
   }
 
   /** @throws ConflictError when a living process serves the socket; a stale one is replaced. */
   static async listen(options: PluginServerOptions): Promise<PluginServer> {
-    const { path } = options;
-    mkdirSync(dirname(path), { recursive: true });
-    if (await answers(path)) {
-      throw new ConflictError(
-        `${path} is served by another process; stop it, or give another --plugin-socket`,
-        {
-          path,
-        },
-      );
-    }
-    rmSync(path, { force: true });
     const plugin = new PluginServer(options);
-    // Nobody may connect between bind and chmod.
-    const before = process.umask(0o177);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        plugin.#server.once('error', reject).listen(path, resolve);
-      });
-    } finally {
-      process.umask(before);
-    }
-    chmodSync(path, 0o600);
+    await listenUnix(plugin.#server, options.path, { mode: 0o600, flag: '--plugin-socket' });
     return plugin;
+  }
+
+  /** Answers Docker on this server too; whoever made it closes it. */
+  attach(server: Server): void {
+    server.keepAliveTimeout = KEEP_ALIVE_MS;
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      void this.#serve(request, response);
+    });
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -151,15 +132,6 @@ export class PluginServer implements AsyncDisposable {
       new Promise(resolve => setTimeout(resolve, 300).unref()),
     ]);
   }
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise(resolve => {
-    const socket = connect(path)
-      .once('connect', () => resolve(true))
-      .once('error', () => resolve(false));
-    socket.once('close', () => resolve(false)).once('connect', () => socket.destroy());
-  });
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {

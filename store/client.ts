@@ -3,101 +3,12 @@
  * its raw `kv`, because range compares and reads in a refused transaction have no place in its builders, and the
  * watch stream is ours (follow.ts), because etcd3's loses events on a second disconnect (docs/decisions/0003).
  */
-import { readFileSync } from 'node:fs';
-import type { Metadata } from '@grpc/grpc-js';
-import { ConsecutiveBreaker, ConstantBackoff, circuitBreaker, handleWhen, noop, retry } from 'cockatiel';
-import {
-  Etcd3,
-  type IKeyValue,
-  type IOptions,
-  type IRangeRequest,
-  type IRangeResponse,
-  isRecoverableError,
-} from 'etcd3';
-import type { ITxnRequest, ITxnResponse, IWatchRequest, IWatchResponse } from 'etcd3/lib/rpc.js';
+import type { Etcd3, IKeyValue, IRangeRequest, IRangeResponse } from 'etcd3';
+import type { ITxnRequest, ITxnResponse } from 'etcd3/lib/rpc.js';
 import { UnavailableError } from '../model/errors.js';
+import { EtcdLine, type StoreOptions, type StoreTls, type WatchStream } from './etcd-line.js';
 
-// Chosen by us. A request and its retries end within 6.5 s, far below Docker's 30 s for one call.
-const ATTEMPT_DEADLINE_MS = 1_500;
-const MAX_RETRIES = 3;
-const RETRY_PAUSE_MS = 100;
-
-export interface StoreTls {
-  readonly ca: string;
-  readonly cert?: string;
-  readonly key?: string;
-}
-
-export interface StoreOptions {
-  readonly hosts: readonly string[];
-  readonly tls?: StoreTls | undefined;
-  readonly auth?: { readonly username: string; readonly password: string } | undefined;
-}
-
-/** Reads the PEM files of a cluster's TLS settings. @throws a file system error that names the path. */
-export const readTls = (files: { ca: string; cert?: string; key?: string }): StoreTls => ({
-  ca: readFileSync(files.ca, 'utf8'),
-  ...(files.cert ? { cert: readFileSync(files.cert, 'utf8') } : {}),
-  ...(files.key ? { key: readFileSync(files.key, 'utf8') } : {}),
-});
-
-/** The raw bidirectional stream of etcd's Watch service. */
-export interface WatchStream {
-  on(event: 'data', listener: (response: IWatchResponse) => void): this;
-  on(event: 'error', listener: (error: Error) => void): this;
-  on(event: 'end', listener: () => void): this;
-  write(request: IWatchRequest): boolean;
-  cancel(): void;
-}
-
-/** Opens `pool`, which etcd3 keeps for its own managers. */
-class RawEtcd extends Etcd3 {
-  async openWatch(): Promise<WatchStream> {
-    return this.pool.withConnection('Watch', async ({ client, metadata }) => {
-      const withLeader: Metadata = metadata.clone();
-      // A member cut off from its quorum ends such a stream; without it, it stays silent for ever.
-      withLeader.set('hasleader', 'true');
-      const watch = (client as unknown as { watch(metadata: Metadata): WatchStream }).watch;
-      return watch.call(client, withLeader);
-    });
-  }
-}
-
-const etcdOptions = ({ hosts, tls, auth }: StoreOptions): IOptions => ({
-  hosts: [...hosts],
-  ...(tls ? { credentials: credentialsOf(tls) } : {}),
-  ...(auth ? { auth: { ...auth } } : {}),
-  grpcOptions: {
-    'grpc.max_receive_message_length': -1, // the default of 4 MiB refuses a page of large values
-    'grpc.keepalive_time_ms': 10_000, // etcd refuses pings more often than every 5 s
-    'grpc.keepalive_timeout_ms': 3_000,
-    'grpc.keepalive_permit_without_calls': 1,
-    // gRPC's own pauses grow to two minutes: an etcd that is back would not be seen for as long.
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 500,
-  },
-  // A function: a fresh deadline for each attempt. On a stream it would end the stream.
-  defaultCallOptions: context => (context.isStream ? {} : { deadline: Date.now() + ATTEMPT_DEADLINE_MS }),
-  faultHandling: {
-    host: () =>
-      hosts.length === 1
-        ? noop
-        : circuitBreaker(handleWhen(isRecoverableError), {
-            halfOpenAfter: 2_000,
-            breaker: new ConsecutiveBreaker(2),
-          }),
-    global: retry(handleWhen(isRecoverableError), {
-      maxAttempts: MAX_RETRIES,
-      backoff: new ConstantBackoff(RETRY_PAUSE_MS),
-    }),
-  },
-});
-
-const credentialsOf = (tls: StoreTls) => ({
-  rootCertificate: Buffer.from(tls.ca),
-  ...(tls.key ? { privateKey: Buffer.from(tls.key) } : {}),
-  ...(tls.cert ? { certChain: Buffer.from(tls.cert) } : {}),
-});
+export type { StoreOptions, StoreTls, WatchStream } from './etcd-line.js';
 
 export interface KeyValue {
   readonly key: string;
@@ -115,13 +26,15 @@ export const keyValueOf = (kv: IKeyValue): KeyValue => ({
 
 /** Requests to etcd with a deadline on each; every failure of the line is an UnavailableError. */
 export class StoreClient implements AsyncDisposable {
-  readonly #etcd: RawEtcd;
+  readonly #options: StoreOptions;
   readonly #where: string;
+  #line: EtcdLine;
   #answering = true;
 
   constructor(options: StoreOptions) {
-    this.#etcd = new RawEtcd(etcdOptions(options));
+    this.#options = options;
     this.#where = options.hosts.join(',');
+    this.#line = new EtcdLine(options);
   }
 
   /** Where this client dials, for messages. */
@@ -136,44 +49,89 @@ export class StoreClient implements AsyncDisposable {
 
   /** One transaction. @throws UnavailableError: it may or may not have been carried out. */
   txn(request: ITxnRequest): Promise<ITxnResponse> {
-    return this.#call(() => this.#etcd.kv.txn(request));
+    return this.#call(etcd => etcd.kv.txn(request));
   }
 
   range(request: IRangeRequest): Promise<IRangeResponse> {
-    return this.#call(() => this.#etcd.kv.range(request));
+    return this.#call(etcd => etcd.kv.range(request));
   }
 
   /** A lease that ends `ttlSeconds` after its last renewal. Returns its id, a decimal int64. */
   async grantLease(ttlSeconds: number): Promise<string> {
-    const { ID } = await this.#call(() => this.#etcd.leaseClient.leaseGrant({ TTL: ttlSeconds, ID: 0 }));
+    const { ID } = await this.#call(etcd => etcd.leaseClient.leaseGrant({ TTL: ttlSeconds, ID: 0 }));
     return ID;
   }
 
   async revokeLease(id: string): Promise<void> {
-    await this.#call(() => this.#etcd.leaseClient.leaseRevoke({ ID: id }));
+    await this.#call(etcd => etcd.leaseClient.leaseRevoke({ ID: id }));
   }
 
   /** Says nothing of etcd yet: a stream is open before anybody has confirmed it. */
-  openWatch(): Promise<WatchStream> {
-    return this.#etcd.openWatch();
+  async openWatch(): Promise<WatchStream> {
+    for (;;) {
+      const line = this.#line;
+      const stream = await line.openWatch();
+      if (!line.retired) return stream;
+      stream.cancel();
+    }
   }
 
-  async #call<T>(request: () => Promise<T>): Promise<T> {
+  /**
+   * Other credentials for every call and stream from now on. Calls under way end as they began, streams are cut.
+   * @throws UnavailableError: etcd answers with what this client has and not with these, so nothing was changed.
+   */
+  async renew(tls: StoreTls): Promise<void> {
+    const next = new EtcdLine({ ...this.#options, tls });
+    const refusal = await refusalOf(next);
+    if (refusal !== undefined && (await refusalOf(this.#line)) === undefined) {
+      next.close();
+      throw this.#unavailable(refusal);
+    }
+    const before = this.#line;
+    this.#line = next;
+    before.retire();
+  }
+
+  async #call<T>(request: (etcd: Etcd3) => Promise<T>): Promise<T> {
     try {
-      const answer = await request();
+      const answer = await this.#line.call(request);
       this.#answering = true;
       return answer;
     } catch (cause) {
       this.#answering = false;
-      const text = cause instanceof Error ? cause.message : String(cause);
-      throw new UnavailableError(`etcd at ${this.#where} does not serve the request (${text}); check etcd`, {
-        cause,
-        etcd: this.#where,
-      });
+      throw this.#unavailable(cause);
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#etcd.close();
+  #unavailable(cause: unknown): UnavailableError {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    return new UnavailableError(
+      `etcd at ${this.#where} does not serve the request (${text}); ${remedyFor(text)}`,
+      { cause, etcd: this.#where },
+    );
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#line.close();
+  }
+}
+
+/** Why etcd is out of reach on this line. What it says of users and roles is an answer. */
+async function refusalOf(line: EtcdLine): Promise<unknown> {
+  const failure: unknown = await line
+    .call(etcd => etcd.maintenance.status())
+    .then(
+      () => undefined,
+      error => error,
+    );
+  return failure instanceof Error && failure.message.includes('etcdserver:') ? undefined : failure;
+}
+
+/** etcd and gRPC tell the reason in words only. */
+function remedyFor(text: string): string {
+  if (/authentication failed|user name is empty/.test(text)) return 'check ETCD_USERNAME and ETCD_PASSWORD';
+  if (/permission denied/.test(text)) return 'grant its user reading and writing of the prefix';
+  if (/certificate|\bTLS\b|\bSSL\b|\balert\b/i.test(text))
+    return 'check ETCD_CACERT, ETCD_TLS_CERT and ETCD_TLS_KEY';
+  return 'check etcd';
 }

@@ -56,7 +56,11 @@ export async function readSnapshot(
   }
 }
 
-type StreamEnd = 'lost' | 'compacted' | 'doubt';
+/** A stream is refused for ever with a token that has expired; a call gets a new one, for both. */
+const readAnything = (store: StoreClient, prefix: string) =>
+  store.range({ key: Buffer.from(prefix), range_end: endOfPrefix(prefix), limit: 1, keys_only: true });
+
+type StreamEnd = 'lost' | 'refused' | 'compacted' | 'doubt';
 
 /** Runs until the signal; never throws. */
 export async function follow(store: StoreClient, options: FollowOptions): Promise<void> {
@@ -73,9 +77,10 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
         next = revision + 1;
       }
       const streamed = await streamFrom(store, next, options);
-      next = streamed.end === 'lost' ? streamed.next : undefined;
+      next = ['lost', 'refused'].includes(streamed.end) ? streamed.next : undefined;
       if (streamed.confirmed) pause = BACKOFF_MS.first;
-      if (streamed.end !== 'lost') continue;
+      if (next === undefined) continue;
+      if (streamed.end === 'refused') await readAnything(store, options.prefix);
     } catch (error) {
       log.warn('etcd is away, trying again', { err: describeError(error), etcd: store.where });
     }
@@ -106,13 +111,13 @@ async function streamFrom(store: StoreClient, start: number, options: FollowOpti
   const stop = () => resolve('lost');
   options.signal.addEventListener('abort', stop);
   if (options.signal.aborted) stop(); // while the stream was opened
-  stream.on('error', stop);
+  stream.on('error', error => resolve(isRefusal(error) ? 'refused' : 'lost'));
   stream.on('end', stop);
   let over = false;
   stream.on('data', response => {
     // What is still under way is not counted any more: the next stream brings it again.
     if (over) return;
-    if (response.canceled) return resolve(Number(response.compact_revision) > 0 ? 'compacted' : 'lost');
+    if (response.canceled) return resolve(Number(response.compact_revision) > 0 ? 'compacted' : 'refused');
     if (response.created && !confirmed) {
       confirmed = true;
       options.onLine?.(true);
@@ -127,6 +132,9 @@ async function streamFrom(store: StoreClient, start: number, options: FollowOpti
   stream.cancel();
   return { end, next, confirmed };
 }
+
+/** gRPC's INVALID_ARGUMENT (a token of before a change of roles), PERMISSION_DENIED and UNAUTHENTICATED. */
+const isRefusal = (error: Error) => [3, 7, 16].includes((error as { code?: number }).code ?? 0);
 
 const open = (stream: WatchStream, prefix: string, start: number) =>
   stream.write({

@@ -80,7 +80,7 @@ function hostOf(text: string, scheme: string): string {
   const known = isIP(address) !== 0 || (/[A-Za-z0-9]/.test(name) && !/^[\d.]+$/.test(name));
   if (!known || Number(port) < 1 || Number(port) > 65_535) {
     throw refuse(
-      `has the item ${JSON.stringify(text.slice(0, 80))}; an item is a host with a port, such as 10.0.0.5:2379`,
+      `has the item ${JSON.stringify(text.slice(0, 80).replace(/^.*@/, '…@'))}; an item is a host with a port, such as 10.0.0.5:2379`,
     );
   }
   return `${scheme}${name}:${Number(port)}`;

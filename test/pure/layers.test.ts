@@ -10,10 +10,11 @@ const LINES_MAX = 300;
 
 /** Which folders a folder may import, itself aside. Of ipam the edges use ranges, which are arithmetic. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  daemon: ['plugin', 'api', 'cli', 'engine', 'ipam', 'overlay', 'store', 'model'],
-  plugin: ['engine', 'ipam', 'model'],
-  api: ['engine', 'ipam', 'model'],
+  daemon: ['plugin', 'api', 'cli', 'listen', 'engine', 'ipam', 'overlay', 'store', 'model'],
+  plugin: ['listen', 'engine', 'ipam', 'model'],
+  api: ['listen', 'engine', 'ipam', 'model'],
   cli: ['model'],
+  listen: ['model'],
   engine: ['ipam', 'overlay', 'store', 'model'],
   ipam: ['model'],
   overlay: ['model'],
