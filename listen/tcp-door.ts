@@ -16,6 +16,8 @@ const LOOPBACK = ['127.0.0.1', '::1'];
 /** What a machine without IPv6 says of ::1. */
 const NO_SUCH_ADDRESS = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
 
+const NO_CERTIFICATE = 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'; // OpenSSL's reason 199
+
 export interface TcpDoorOptions {
   /** For the log: `api`. */
   readonly door: string;
@@ -97,8 +99,8 @@ export class TcpDoor implements AsyncDisposable {
     });
     const { door, log } = this.#options;
     server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-      // Set when the client's certificate is the reason; anything else is a scanner, or plain HTTP.
-      const reason = socket.authorizationError as unknown;
+      // Anything but a certificate, or none, is a scanner or plain HTTP.
+      const reason = error.code === NO_CERTIFICATE ? error.code : (socket.authorizationError as unknown);
       const facts = { door, peer: socket.remoteAddress };
       if (reason) this.#log.warn('TLS client refused', { ...facts, reason: String(reason) });
       else log.debug('TLS handshake not finished', { ...facts, reason: error.code ?? error.message });

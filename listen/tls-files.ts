@@ -120,8 +120,8 @@ function checkKey(leaf: X509Certificate, pem: string, broken: Broken): void {
   let fits: boolean;
   try {
     fits = leaf.checkPrivateKey(createPrivateKey(pem));
-  } catch (error) {
-    const locked = (error as NodeJS.ErrnoException).code === 'ERR_MISSING_PASSPHRASE';
+  } catch {
+    const locked = pem.includes('ENCRYPTED'); // in the label (RFC 5958) or in Proc-Type (RFC 1421)
     throw broken(
       'key',
       locked ? 'needs a passphrase; give a key without one' : 'holds no private key in PEM',
