@@ -1,59 +1,21 @@
 import { StoreClient } from '../../store/client.js';
-import { type Change, follow } from '../../store/follow.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
-import { LogBook } from '../support/log-book.js';
+import { Follower as SharedFollower } from '../support/follower.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
-/** One follower of `prefix` and everything that it was told, as a client would keep it. */
-class Follower implements AsyncDisposable {
-  readonly values = new Map<string, string>();
-  /** `key@revision` of every change, in the order of arrival. */
-  readonly changes: string[] = [];
-  readonly snapshots: number[] = [];
-  readonly log = new LogBook();
-  line = false;
-  /** Deliveries that went back in time. */
-  readonly disorder: string[] = [];
-  readonly #stop = new AbortController();
-  readonly #running: Promise<void>;
+/** A follower with a client of its own. */
+class Follower extends SharedFollower {
   readonly #store: StoreClient;
-  #revision = 0;
 
   constructor(hosts: readonly string[], prefix: string) {
-    this.#store = new StoreClient({ hosts });
-    this.#running = follow(this.#store, {
-      prefix,
-      signal: this.#stop.signal,
-      log: this.log,
-      onSnapshot: (entries, revision) => {
-        this.values.clear();
-        for (const { key, value } of entries) this.values.set(key, value);
-        this.snapshots.push(revision);
-        this.#revision = revision;
-      },
-      onChanges: (changes, revision) => {
-        for (const change of changes) this.#take(change);
-        this.#revision = revision;
-      },
-      onLine: up => {
-        this.line = up;
-      },
-    });
+    const store = new StoreClient({ hosts });
+    super(store, prefix);
+    this.#store = store;
   }
 
-  #take(change: Change): void {
-    const { key, revision } =
-      change.kind === 'put' ? { key: change.entry.key, revision: change.entry.modRevision } : change;
-    if (revision <= this.#revision) this.disorder.push(`${key}@${revision} after ${this.#revision}`);
-    this.changes.push(`${key}@${revision}`);
-    if (change.kind === 'put') this.values.set(key, change.entry.value);
-    else this.values.delete(key);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
     await this.#store[Symbol.asyncDispose]();
   }
 }

@@ -15,6 +15,8 @@ export interface MemberPlan {
   readonly directory: string;
   /** Command words before `etcd`: into a network namespace, or none. */
   readonly enter: readonly string[];
+  /** Beside those that every member has. */
+  readonly moreFlags: Readonly<Record<string, string>>;
 }
 
 const HEARTBEAT_MS = 50; // a member alone serves after one election; a busy machine stalls for less than
@@ -92,7 +94,7 @@ export class EtcdMember {
   }
 
   #command(): string[] {
-    const { name, clientUrl, peerUrl, cluster, enter } = this.#plan;
+    const { name, clientUrl, peerUrl, cluster, enter, moreFlags } = this.#plan;
     const flags = {
       name,
       'data-dir': 'data',
@@ -105,6 +107,7 @@ export class EtcdMember {
       'heartbeat-interval': HEARTBEAT_MS,
       'election-timeout': ELECTION_MS,
       logger: 'zap',
+      ...moreFlags,
     };
     return [...enter, 'etcd', ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)];
   }

@@ -35,6 +35,11 @@ export class TcpProxy implements AsyncDisposable {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
+  /** How many connections are open. */
+  get lines(): number {
+    return this.#lines.size;
+  }
+
   /** Ends every line and answers new ones with an end, until `heal`. */
   cut(): void {
     this.#accepting = false;
