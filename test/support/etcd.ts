@@ -171,7 +171,7 @@ function memoryDirectory(): string {
 }
 
 /** Below the range of outgoing connections (32768 up), so that a restarted member finds its port free. */
-async function freePorts(address: string, count: number, probe: boolean): Promise<number[]> {
+export async function freePorts(address: string, count: number, probe: boolean): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) {
     const port = randomInt(15_000, 32_000);

@@ -1,0 +1,101 @@
+/** The real agent as a child on this machine, without Docker: every path of its own is in one temporary directory. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePorts } from './etcd.js';
+import { protect } from './guardian.js';
+import { startTicksOf } from './sweep.js';
+import { until } from './until.js';
+
+export const AGENT_MAIN = fileURLToPath(new URL('../../daemon/main.js', import.meta.url));
+
+export class LocalAgent implements AsyncDisposable {
+  /** Holds all its files; sockets are `plugin.sock` and `run/api.sock`. */
+  readonly directory: string;
+  readonly apiPort: number;
+  readonly pluginPort: number;
+  readonly #child: ChildProcess;
+  readonly #release: () => void;
+  #log = '';
+
+  private constructor(
+    directory: string,
+    ports: readonly number[],
+    rest: { child: ChildProcess; release: () => void },
+  ) {
+    this.directory = directory;
+    [this.apiPort = 0, this.pluginPort = 0] = ports;
+    this.#child = rest.child;
+    this.#release = rest.release;
+    for (const stream of [rest.child.stdout, rest.child.stderr]) {
+      stream?.on('data', (chunk: Buffer) => {
+        this.#log += chunk.toString();
+      });
+    }
+  }
+
+  /** Starts it and waits until its API's unix socket is served. */
+  static async start(env: Readonly<Record<string, string>>): Promise<LocalAgent> {
+    const directory = await mkdtemp(join(tmpdir(), 'sand-agent-'));
+    const protection = await protect({ directories: [directory] });
+    const ports = await freePorts('127.0.0.1', 2, true);
+    const own = {
+      PEER_IP: '127.0.0.1',
+      PEER_HOSTNAME: 'ant',
+      HTTP_PORT: String(ports[0]),
+      DOCKER_PLUGIN_HTTP_PORT: String(ports[1]),
+      NETNS_PATH: join(directory, 'netns'),
+      SAND_STATE_DIR: join(directory, 'state'),
+      SAND_RUN_DIR: join(directory, 'run'),
+      SAND_PLUGIN_SOCKET: join(directory, 'plugin.sock'),
+    };
+    const child = spawn(process.execPath, [AGENT_MAIN], {
+      env: { PATH: process.env['PATH'], ...own, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const agent = new LocalAgent(directory, ports, { child, release: protection.release });
+    const pid = child.pid ?? 0;
+    const processes = [{ pid, startTicks: (await startTicksOf(pid)) ?? '' }];
+    await protection.update({ directories: [directory], processes });
+    const ready = () => agent.log.includes('TCP port served door=api') || !agent.running;
+    await until(ready, { timeoutMs: 15_000, what: 'the agent serves its API' });
+    if (agent.running) return agent;
+    await agent[Symbol.asyncDispose]();
+    throw new Error(`The agent ended: ${agent.log}`);
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get running(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** What it has printed. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Lines of the log that hold the text. */
+  lines(text: string): string[] {
+    return this.#log.split('\n').filter(line => line.includes(text));
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.running) {
+      const ended = once(this.#child, 'exit');
+      this.#child.kill('SIGTERM');
+      await ended;
+    }
+    await rm(this.directory, { recursive: true, force: true });
+    this.#release();
+  }
+}
