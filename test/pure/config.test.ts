@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, readCommandLine, usage } from '../../daemon/config.js';
+import { encodeJoinToken } from '../../store/join-token.js';
 
 let directory = '';
 beforeAll(() => {
@@ -28,6 +29,13 @@ function configOf(given: {
   return line.config;
 }
 
+const pem = (label: string) => `-----BEGIN ${label}-----\nQUJD\n-----END ${label}-----\n`;
+const JOIN = encodeJoinToken('10.0.0.5:2379', {
+  ca: pem('CERTIFICATE'),
+  cert: pem('CERTIFICATE'),
+  key: pem('PRIVATE KEY'),
+});
+
 describe('readCommandLine()', () => {
   it('without anything gives the defaults that existing deployments rely on', () => {
     expect(configOf({ env: { PEER_HOSTNAME: 'here' } })).toMatchObject({
@@ -43,6 +51,8 @@ describe('readCommandLine()', () => {
       stateDir: '/var/lib/sand',
       pluginSocket: '/run/docker/plugins/sand.sock',
       logLevel: 'info',
+      enableDockerPlugin: false,
+      dockerPluginHttpPort: 9998,
     });
   });
 
@@ -78,6 +88,13 @@ describe('readCommandLine()', () => {
     [{ SAND_VXLAN_CHECKSUM: 'off' }, 'vxlanChecksum', false],
     [{ SAND_LOG_LEVEL: 'debug' }, 'logLevel', 'debug'],
     [{ SAND_LISTEN: '::1' }, 'listen', '::1'],
+    [{ ENABLE_DOCKER_PLUGIN: 'true' }, 'enableDockerPlugin', true],
+    [{ ENABLE_DOCKER_PLUGIN: 'TRUE' }, 'enableDockerPlugin', true],
+    [{ ENABLE_DOCKER_PLUGIN: '0' }, 'enableDockerPlugin', false],
+    [{ DOCKER_PLUGIN_HTTP_PORT: '9997' }, 'dockerPluginHttpPort', 9997],
+    [{ ETCD_USERNAME: 'u', ETCD_PASSWORD: 'p' }, 'etcdPassword', 'p'],
+    [{ ETCD_CACERT: '/dev/null' }, 'etcdCacert', '/dev/null'],
+    [{ ETCD_TLS_CERT: '/dev/zero', ETCD_TLS_KEY: '/dev/null' }, 'etcdTlsKey', '/dev/null'],
   ])('of %j makes %s', (env, name, expected) => {
     expect(configOf({ env })[name]).toEqual(expected);
   });
@@ -137,6 +154,23 @@ describe('readCommandLine()', () => {
       /^ETCD_TLS_KEY is "\/nonexistent"/,
     ],
     [
+      'TLS to an etcd without it',
+      { env: { ETCD_HOSTS: 'http://a,b', ETCD_CACERT: '/dev/null' } },
+      /^ETCD_HOSTS has http:\/\/a:2379, which is without TLS, but ETCD_CACERT is given; write https:\/\//,
+    ],
+    [
+      'certificates beside a join value',
+      { env: { ETCD_HOSTS: JOIN, ETCD_TLS_CERT: '/dev/null', ETCD_TLS_KEY: '/dev/null' } },
+      /^ETCD_HOSTS is a join value, which holds its certificates; leave out ETCD_TLS_CERT$/,
+    ],
+    ['a password without a user', { env: { ETCD_PASSWORD: 'x' } }, /^ETCD_USERNAME is missing/],
+    [
+      'one port for two doors',
+      { env: { ENABLE_DOCKER_PLUGIN: 'true', HTTP_PORT: '9998' } },
+      /^DOCKER_PLUGIN_HTTP_PORT and HTTP_PORT are both 9998/,
+    ],
+    ['neither on nor off in older words', { env: { ENABLE_DOCKER_PLUGIN: 'yes please' } }, /^ENABLE_DOCKER/],
+    [
       'two kinds of etcd',
       { env: { ETCD_HOSTS: 'http://a', SAND_ETCD_LISTEN: '10.0.0.1' } },
       /leave out one of them$/,
@@ -160,6 +194,33 @@ describe('readCommandLine()', () => {
   it('shows help and version before it looks at anything else', () => {
     expect(readCommandLine(['--help'], { HTTP_PORT: 'wrong' })).toEqual({ kind: 'help' });
     expect(readCommandLine(['--version', '--config', '/nonexistent'], {})).toEqual({ kind: 'version' });
+  });
+
+  it.each(['https://a,b', 'a:2379'])('takes a CA for an etcd at %s', hosts => {
+    expect(configOf({ env: { ETCD_HOSTS: hosts, ETCD_CACERT: '/dev/null' } }).etcdCacert).toBe('/dev/null');
+  });
+
+  it('shows no password that stands in a broken file or in a URL', () => {
+    const texts = ['geheim', '["geheim" x', '{"etcd-password": "geheim" x}', "{'etcd-password': 'geheim'}"];
+    for (const text of texts) expect(() => configOf({ file: text })).not.toThrow(/geheim/);
+    expect(() => configOf({ env: { ETCD_HOSTS: 'https://root:geheim@a:2379' } })).toThrow(/ETCD_HOSTS/);
+    expect(() => configOf({ env: { ETCD_HOSTS: 'https://root:geheim@a:2379' } })).not.toThrow(/geheim/);
+  });
+
+  it('warns of variables with our prefix that are none', () => {
+    const env = {
+      SAND_LISTNE: '::1',
+      SAND_COLOUR: 'red',
+      SAND_API_URL: 'http://a',
+      SAND_LISTEN: '::1',
+      SANDY: '1',
+    };
+    expect(readCommandLine(['--config', file({})], env)).toMatchObject({
+      warnings: [
+        'SAND_LISTNE in the environment is no setting; SAND_LISTEN is one',
+        'SAND_COLOUR in the environment is no setting; see sand-agent --help',
+      ],
+    });
   });
 
   it('knows --greet', () => {
