@@ -12,7 +12,7 @@ const ATTEMPT_DEADLINE_MS = 1_500;
 const MAX_RETRIES = 3;
 const RETRY_PAUSE_MS = 100;
 
-/** PEM texts. Without a CA those of the system count. */
+/** PEM texts. Without a CA those that Node knows count. */
 export interface StoreTls {
   readonly ca?: string;
   readonly cert?: string;
@@ -84,7 +84,7 @@ const etcdOptions = ({ hosts, tls, auth }: StoreOptions): IOptions => ({
   },
 });
 
-// gRPC takes the system's CAs where no other is given; etcd3's types do not say so.
+// gRPC takes Node's CAs, NODE_EXTRA_CA_CERTS included, where no other is given; etcd3's types do not say so.
 const credentialsOf = (tls: StoreTls): NonNullable<IOptions['credentials']> => ({
   rootCertificate: (tls.ca ? Buffer.from(tls.ca) : null) as Buffer,
   ...(tls.key ? { privateKey: Buffer.from(tls.key) } : {}),

@@ -136,6 +136,22 @@ describe('an agent with TLS on both sides', () => {
   });
 });
 
+it('an agent takes an etcd whose CA Node knows, with a client certificate and without ETCD_CACERT', async () => {
+  const paths = await write('etcd', 'agent');
+  const { ETCD_CACERT, ...env } = etcdEnv(paths);
+  await using agent = await LocalAgent.start({ ...env, NODE_EXTRA_CA_CERTS: ETCD_CACERT });
+  const socket = join(agent.directory, 'run', 'api.sock');
+  expect((await unixRequest({ socket, path: '/networks' })).status).toBe(200);
+  expect(agent.log).not.toContain('WARN');
+});
+
+it('an agent goes on after SIGHUP when there is nothing to read again', async () => {
+  await using agent = await LocalAgent.start({ ETCD_HOSTS: 'http://127.0.0.1:1' });
+  agent.signal('SIGHUP');
+  await until(() => agent.lines('no TLS files to read again').length === 1);
+  expect(agent.running).toBe(true);
+});
+
 describe('an agent with broken TLS files', () => {
   /** One line on standard error and exit status 2, before anything is made. */
   async function refusal(env: Readonly<Record<string, string>>): Promise<string> {
