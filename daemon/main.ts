@@ -57,6 +57,7 @@ async function run({ config, greet, warnings }: CommandLine & { kind: 'run' }): 
   const stop = stopped();
   const hungUp = onHangUp();
   const tls = checking(() => openTls(config));
+  await checkFree(config.pluginSocket, '--plugin-socket').catch(refuse);
   await checkFree(apiSocketOf(config), '--run-dir').catch(refuse);
   let ready: (methods: Methods) => void = () => undefined;
   let logging: (log: Logger) => void = () => undefined;

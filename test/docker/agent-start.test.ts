@@ -105,7 +105,8 @@ describe('sand-agent', () => {
 
   it('asks for PEER_IP where no default route chooses among several addresses', async () => {
     await host.exec(['ip', 'addr', 'add', '10.79.0.1/24', 'dev', 'eth0']);
-    const env = { ETCD_HOSTS: sand.etcd.hosts.join(), SAND_PLUGIN_SOCKET: OTHER_SOCKET };
+    const sockets = { SAND_PLUGIN_SOCKET: OTHER_SOCKET, SAND_RUN_DIR: '/run/other' };
+    const env = { ETCD_HOSTS: sand.etcd.hosts.join(), ...sockets };
     expect(await refusal([], env)).toMatch(/10\.78\.0\.11, 10\.79\.0\.1: say which with PEER_IP/);
     expect(existsSync(host.path(OTHER_SOCKET))).toBe(false);
     await host.exec(['ip', 'addr', 'del', '10.79.0.1/24', 'dev', 'eth0']);
