@@ -72,7 +72,7 @@ async function run({ config, greet, warnings }: CommandLine & { kind: 'run' }): 
   const logger = createLog(config.logLevel);
   logging(logger);
   process.on('unhandledRejection', error => logger.error('unhandled rejection', { err: String(error) }));
-  for (const warning of warnings) logger.warn(warning);
+  for (const note of warnings) logger.warn('stray variable', { note });
   const options = { log: logger, version: version(), greet, tls, plugin, methods: ready };
   const agent = await Agent.start(config, options).catch(async error => {
     await plugin[Symbol.asyncDispose]();

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, readCommandLine, usage } from '../../daemon/config.js';
+import { SETTINGS, type Setting } from '../../daemon/settings.js';
 import { encodeJoinToken } from '../../store/join-token.js';
 
 let directory = '';
@@ -238,5 +239,12 @@ describe('usage()', () => {
       expect(lines.filter(line => line.startsWith(`  --${flag} `))).toHaveLength(1);
     }
     expect(Math.max(...lines.map(line => line.length))).toBeLessThanOrEqual(120);
+  });
+});
+
+describe('docs/settings.md', () => {
+  const page = readFileSync(new URL('../../../docs/settings.md', import.meta.url), 'utf8');
+  it.each(Object.values<Setting<unknown>>(SETTINGS))('names --$flag and $env', ({ flag, env }) => {
+    for (const name of [`--${flag}`, ...env]) expect(page).toContain(`\`${name}\``);
   });
 });
