@@ -28,12 +28,14 @@ export const keyValueOf = (kv: IKeyValue): KeyValue => ({
 export class StoreClient implements AsyncDisposable {
   readonly #options: StoreOptions;
   readonly #where: string;
+  readonly #secure: boolean;
   #line: EtcdLine;
   #answering = true;
 
   constructor(options: StoreOptions) {
     this.#options = options;
     this.#where = options.hosts.join(',');
+    this.#secure = options.tls !== undefined || this.#where.startsWith('https:');
     this.#line = new EtcdLine(options);
   }
 
@@ -106,7 +108,7 @@ export class StoreClient implements AsyncDisposable {
   #unavailable(cause: unknown): UnavailableError {
     const text = cause instanceof Error ? cause.message : String(cause);
     return new UnavailableError(
-      `etcd at ${this.#where} does not serve the request (${text}); ${remedyFor(text)}`,
+      `etcd at ${this.#where} does not serve the request (${text}); ${remedyFor(text, this.#secure)}`,
       { cause, etcd: this.#where },
     );
   }
@@ -127,11 +129,9 @@ async function refusalOf(line: EtcdLine): Promise<unknown> {
   return failure instanceof Error && failure.message.includes('etcdserver:') ? undefined : failure;
 }
 
-/** etcd and gRPC tell the reason in words only. */
-function remedyFor(text: string): string {
+/** etcd and gRPC tell the reason in words only, and of a handshake that failed often nothing. */
+function remedyFor(text: string, secure: boolean): string {
   if (/authentication failed|user name is empty/.test(text)) return 'check ETCD_USERNAME and ETCD_PASSWORD';
-  if (/permission denied/.test(text)) return 'grant its user reading and writing of the prefix';
-  if (/certificate|\bTLS\b|\bSSL\b|\balert\b/i.test(text))
-    return 'check ETCD_CACERT, ETCD_TLS_CERT and ETCD_TLS_KEY';
-  return 'check etcd';
+  if (text.includes('permission denied')) return 'grant its user reading and writing of the prefix';
+  return secure ? 'check etcd, and ETCD_CACERT, ETCD_TLS_CERT and ETCD_TLS_KEY' : 'check etcd';
 }

@@ -56,7 +56,7 @@ describe('StoreClient and an etcd that wants client certificates', () => {
     const given = await tls();
     await using store = new StoreClient({ hosts: etcd.hosts, tls: given });
     const said = await outcome(put(store, '/refused'));
-    expect(said).toMatch(/check ETCD_CACERT, ETCD_TLS_CERT and ETCD_TLS_KEY$/);
+    expect(said).toMatch(/check etcd, and ETCD_CACERT, ETCD_TLS_CERT and ETCD_TLS_KEY$/);
     expect(said).not.toContain('PRIVATE KEY');
     expect(await etcd.get('/refused')).toBeUndefined();
   });
@@ -74,7 +74,7 @@ describe('renew()', () => {
     await until(() => Date.now() - began > lives + 1_000, { what: 'the certificate has expired' });
     await put(store, '/expires/same-connection');
     proxy.blink();
-    expect(await outcome(put(store, '/expires/lost'))).toContain('check ETCD_CACERT');
+    expect(await outcome(put(store, '/expires/lost'))).toContain('ETCD_CACERT');
     await etcd.ctl('put', '/expires/meanwhile', 'v');
     expect(follower.values.has('/expires/meanwhile')).toBe(false);
 
@@ -135,7 +135,7 @@ describe('renew()', () => {
     await put(store, '/moved/before');
     await serverFiles(foreign);
     await moving.restart();
-    expect(await outcome(put(store, '/moved/lost'))).toContain('check ETCD_CACERT');
+    expect(await outcome(put(store, '/moved/lost'))).toContain('ETCD_CACERT');
     await store.renew(await clientOf(foreign));
     await put(store, '/moved/after');
     await until(() => follower.values.size === 2, { what: 'the follower is there again' });
