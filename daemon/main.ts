@@ -9,7 +9,6 @@ import { SandError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { type Methods, PluginServer } from '../plugin/server.js';
 import { type CommandLine, readCommandLine, usage } from './config.js';
-import { printConfig } from './print-config.js';
 import { apiSocketOf } from './settings.js';
 import { openTls } from './tls.js';
 
@@ -92,5 +91,6 @@ const commandLine = checking(() => readCommandLine(process.argv.slice(2), proces
 if (commandLine.kind === 'run') await run(commandLine);
 else if (commandLine.kind === 'print-config') {
   for (const warning of commandLine.warnings) process.stderr.write(`sand-agent: ${warning}\n`);
+  const { printConfig } = await import('./print-config.js');
   process.stdout.write(await printConfig(commandLine));
 } else process.stdout.write(commandLine.kind === 'help' ? `${usage()}\n` : `${version()}\n`);
