@@ -6,6 +6,7 @@ import type { TlsFiles } from '../listen/tls-files.js';
 import { listenUnix } from '../listen/unix-socket.js';
 import type { Logger } from '../model/log.js';
 import { apiApp } from './app.js';
+import { Tunnels } from './connect.js';
 
 export interface ApiOptions {
   readonly port: number;
@@ -21,10 +22,12 @@ export interface ApiOptions {
 export class ApiServer implements AsyncDisposable {
   readonly #unix: Server;
   readonly #door: TcpDoor;
+  readonly #tunnels: Tunnels;
 
-  private constructor(unix: Server, door: TcpDoor) {
+  private constructor(unix: Server, door: TcpDoor, tunnels: Tunnels) {
     this.#unix = unix;
     this.#door = door;
+    this.#tunnels = tunnels;
   }
 
   /**
@@ -34,14 +37,17 @@ export class ApiServer implements AsyncDisposable {
   static async listen(engine: Engine, options: ApiOptions): Promise<ApiServer> {
     const { port, listen, socketPath, tls, version, log } = options;
     const app = apiApp(engine, version, log);
+    const tunnels = new Tunnels(engine, { port, log, credentials: () => tls?.current() });
     const attach = (server: Server) => {
       server.on('request', app);
+      tunnels.attach(server);
     };
     const unix = createServer();
     attach(unix);
     await listenUnix(unix, socketPath, { mode: 0o660, flag: '--run-dir' });
     const addresses = listen !== undefined ? { only: listen } : tls ? 'all' : 'loopback';
-    return new ApiServer(unix, TcpDoor.open({ door: 'api', port, addresses, tls, log, attach }));
+    const door = TcpDoor.open({ door: 'api', port, addresses, tls, log, attach });
+    return new ApiServer(unix, door, tunnels);
   }
 
   /** Where the API listens on TCP now. */
@@ -50,6 +56,8 @@ export class ApiServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // A server's close waits for its tunnels.
+    this.#tunnels[Symbol.dispose]();
     const closing = new Promise(resolve => this.#unix.close(resolve));
     this.#unix.closeAllConnections();
     await Promise.all([closing, this.#door[Symbol.asyncDispose]()]);

@@ -9,6 +9,7 @@ import type { StoreClient } from '../store/client.js';
 import { follow } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { readKey } from '../store/transaction.js';
+import { Dialer } from './dial.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 import { Journal, type Teardown } from './journal.js';
@@ -36,6 +37,7 @@ export class Engine implements AsyncDisposable {
   readonly networks: Networks;
   readonly endpoints: Endpoints;
   readonly netnsEndpoints: NetnsEndpoints;
+  readonly dialer: Dialer;
   readonly reservations: Reservations;
   readonly reconciler: Reconciler;
   readonly journal: Journal;
@@ -96,6 +98,8 @@ export class Engine implements AsyncDisposable {
       host: host.name,
       log,
     });
+    const { endpoints, netnsEndpoints, mirror } = this;
+    this.dialer = new Dialer({ kernel, mirror, endpoints, netnsEndpoints, host: host.name });
     this.#started = new Promise(resolve => {
       this.#firstSnapshot = resolve;
     });

@@ -2,6 +2,7 @@
  * The kernel, from the main thread. rtnetlink may hold a caller for 200 ms when others churn namespaces, so all of
  * it happens in one worker thread, and nothing here waits but for its messages.
  */
+import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
@@ -12,6 +13,9 @@ import type { PlugResult, PortChange, ReconcileReport, Underlay, WantedNetwork }
 const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
 
 type CrossedResult = { readonly ifName: IfName } | { readonly error: CrossedError };
+
+/** A descriptor, which all threads of the process share. */
+type Opened = { readonly fd: number };
 
 interface Pending {
   resolve(value: unknown): void;
@@ -67,6 +71,15 @@ export class Kernel implements AsyncDisposable {
     return this.#call('freeTargetName', path) as Promise<IfName>;
   }
 
+  /**
+   * A TCP socket inside the namespace, bound to `address`, for `new Socket({ fd })`; undefined when the namespace is
+   * gone or has no such address, as that of a process id that was given again. The caller closes it.
+   */
+  async openTcpSocket(path: NetnsPath, address: IpAddress): Promise<number | undefined> {
+    const opened = (await this.#call('openTcpSocket', path, address)) as Opened | undefined;
+    return opened?.fd;
+  }
+
   /** Remote endpoints that came or changed, and that went; each packed by `packPeers`. */
   async applyPeers(netns: NetnsPath, change: { set: Uint8Array; remove: Uint8Array }): Promise<void> {
     await this.#call('applyPeers', netns, change);
@@ -115,7 +128,10 @@ export class Kernel implements AsyncDisposable {
 
   #answered(answer: WorkerAnswer): void {
     const pending = this.#pending.get(answer.id);
-    if (!pending) return;
+    if (!pending) {
+      discard(answer);
+      return;
+    }
     this.#pending.delete(answer.id);
     clearTimeout(pending.timer);
     if ('error' in answer) pending.reject(errorFrom(answer.error));
@@ -140,6 +156,12 @@ export class Kernel implements AsyncDisposable {
     this.#worker = undefined;
     await worker?.terminate();
   }
+}
+
+/** Nobody waits for it any more. */
+function discard(answer: WorkerAnswer): void {
+  const { fd } = ('result' in answer && (answer.result as Partial<Opened>)) || {};
+  if (fd !== undefined) closeSync(fd);
 }
 
 const CLASSES = { ConflictError, InvalidError, KernelError, NotFoundError };

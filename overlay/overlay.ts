@@ -13,6 +13,7 @@ import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
 import { delLink } from './netlink/link.js';
 import { delArp, delFdb, getArp, getFdb } from './netlink/neighbour.js';
+import { openTcpSocket } from './netlink/socket.js';
 import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
 import {
   BRIDGE,
@@ -163,6 +164,15 @@ export class Overlay {
     using netns = Netns.open(path);
     using conn = connIn(netns, this.#home);
     return freeTargetName(linksOf(conn));
+  }
+
+  /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
+  openTcpSocket(path: NetnsPath, address: IpAddress): { readonly fd: number } | undefined {
+    const found = Netns.find(path);
+    if (!found) return undefined;
+    using netns = found;
+    const fd = inside(netns, this.#home, () => openTcpSocket(address));
+    return fd === undefined ? undefined : { fd };
   }
 
   /** All that was retired in a while goes together, off every caller's time. */

@@ -7,8 +7,11 @@ export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
 export const SOCK_RAW_CLOEXEC = 0x8_0003;
+export const SOCK_STREAM_CLOEXEC_NONBLOCK = 0x8_0801;
 export const NETLINK_ROUTE = 0;
 export const SOL_SOCKET = 1;
+export const SOL_IP = 0;
+export const IP_BIND_ADDRESS_NO_PORT = 24; // linux/in.h
 export const SO_RCVBUFFORCE = 33;
 export const SOL_NETLINK = 270;
 export const NETLINK_CAP_ACK = 10;
@@ -90,6 +93,7 @@ export const ENOENT = 2;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
+export const EADDRNOTAVAIL = 99; // asm-generic/errno.h
 
 // Chosen by us.
 export const BATCH_MESSAGES = 256; // chosen: larger batches are no faster, and hold the worker longer

@@ -5,9 +5,13 @@
  */
 import koffi from 'koffi';
 import { KernelError } from '../../model/errors.js';
+import type { IpAddress } from '../../model/scalars.js';
 import {
+  AF_INET,
   AF_NETLINK,
   CLONE_NEWNET,
+  EADDRNOTAVAIL,
+  IP_BIND_ADDRESS_NO_PORT,
   MNT_DETACH,
   MS_BIND,
   NETLINK_CAP_ACK,
@@ -17,6 +21,8 @@ import {
   NS_GET_NSTYPE,
   SO_RCVBUFFORCE,
   SOCK_RAW_CLOEXEC,
+  SOCK_STREAM_CLOEXEC_NONBLOCK,
+  SOL_IP,
   SOL_NETLINK,
   SOL_SOCKET,
 } from './constants.js';
@@ -65,6 +71,29 @@ export function openRouteSocket(): number {
   setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
   setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
   return fd;
+}
+
+/**
+ * A TCP socket that stays in the namespace of the calling thread, bound to an IPv4 address and no port; undefined
+ * when no interface there has the address. Close it with `closeFd`.
+ */
+export function openTcpSocket(address: IpAddress): number | undefined {
+  const fd = check(calls.socket(AF_INET, SOCK_STREAM_CLOEXEC_NONBLOCK, 0), 'socket');
+  try {
+    // The port is chosen at connect, by both ends: else 28,000 connections, ended ones among them, would be the limit.
+    setOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    const name = Buffer.alloc(16); // struct sockaddr_in: port 0
+    name.writeUInt16LE(AF_INET);
+    name.set(address.split('.').map(Number), 4);
+    if (calls.bind(fd, name, name.length) === 0) return fd;
+    const absent = koffi.errno() === EADDRNOTAVAIL;
+    if (!absent) check(-1, 'bind', { address });
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+  closeFd(fd);
+  return undefined;
 }
 
 export const send = (fd: number, bytes: Uint8Array) => check(calls.send(fd, bytes, bytes.length, 0), 'send');
