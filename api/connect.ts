@@ -12,7 +12,7 @@ import { errorAnswer } from './app.js';
 import { connectPath, parseConnect } from './connect-request.js';
 import { type Credentials, FORWARDED_BY, type HopAnswer, type HopOptions, openThrough } from './hop.js';
 import { type Refusal, refuse, refuseMalformed } from './refusal.js';
-import { openTunnel } from './tunnel.js';
+import { abort, openTunnel } from './tunnel.js';
 
 const ANSWER_WITHIN_MS = 25_000; // chosen: below the 30 s of the command line
 
@@ -116,7 +116,7 @@ export class Tunnels implements Disposable {
 
   /** Ends all tunnels at once. */
   [Symbol.dispose](): void {
-    for (const client of this.#clients) client.destroy();
+    for (const client of this.#clients) abort(client);
   }
 }
 

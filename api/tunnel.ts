@@ -35,8 +35,8 @@ function follow(one: Socket, other: Socket): void {
   one.once('close', () => (one.readableEnded ? other.destroySoon() : abort(other)));
 }
 
-/** A plain end would say that what was sent is whole. Only TCP knows more. */
-function abort(socket: Socket): void {
+/** Ends a socket at once: a plain end would say that what was sent is whole. Only TCP knows more. */
+export function abort(socket: Socket): void {
   try {
     socket.resetAndDestroy();
   } catch {

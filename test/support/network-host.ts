@@ -21,6 +21,8 @@ export interface NetworkHostPlan {
   /** Default 127.0.0.1. */
   readonly vtep?: string;
   readonly maxVni?: number;
+  /** Where other hosts reach its API. */
+  readonly apiHostname?: string;
 }
 
 export class NetworkHost implements AsyncDisposable {
@@ -39,7 +41,7 @@ export class NetworkHost implements AsyncDisposable {
       host: {
         name: parseHostName(plan.name),
         vtep: parseIpv4(plan.vtep ?? '127.0.0.1'),
-        apiHostname: '',
+        apiHostname: plan.apiHostname ?? '',
         netnsPath: this.#netnsPath,
         netnsPrefix: 'sc-ns-',
         vxlanPort: 4789,
