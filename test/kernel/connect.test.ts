@@ -15,6 +15,7 @@ let bee: ConnectHost;
 let cat: ConnectHost;
 let shop: Network;
 let source: TestNetns;
+let target: TestNetns;
 let ip: string;
 
 beforeAll(async () => {
@@ -22,19 +23,18 @@ beforeAll(async () => {
   [ant, bee, cat] = await lab.hosts('ant', 'bee', 'cat');
   shop = await ant.host.create({ name: 'shop' });
   source = (await lab.container(ant, shop, 'source')).netns;
-  const target = await lab.container(bee, shop, 'target');
-  ip = target.ip;
-  await lab.targets(target.netns);
+  ({ netns: target, ip } = await lab.container(bee, shop, 'target'));
+  await lab.targets(target);
 });
 afterAll(() => lab?.[Symbol.asyncDispose]());
 
 const pathTo = (port: number, address = ip) => `/networks/${shop.record.id}?ip=${address}&port=${port}`;
 const overUnix = (host: ConnectHost) => RawClient.to({ path: host.socketPath });
-/** Connections that the namespace holds to a port of the target. */
-const linesTo = async (netns: TestNetns, port: number) =>
-  (await netns.exec('ss', '-Htan', 'state', 'all', 'dport', `= :${port}`))
+/** Connections that a port of the target holds. */
+const heldBy = async (port: number) =>
+  (await target.exec('ss', '-Htan', 'state', 'all', 'sport', `= :${port}`))
     .split('\n')
-    .filter(line => line !== '' && !line.startsWith('TIME-WAIT'));
+    .filter(line => line !== '' && !/^(TIME-WAIT|LISTEN)/.test(line)).length;
 
 /** The ways to one target: from a host that has an endpoint, and through such a host. */
 const WAYS = [
@@ -114,19 +114,17 @@ describe.each(WAYS)('a tunnel %s', (way, dial) => {
   it("ends with the client's reset or disappearance, and leaves no connection to the target", async () => {
     const gone = [dial().request(pathTo(PORTS.echo)), dial().request(pathTo(PORTS.echo))];
     for (const client of gone) await client.opened();
-    const before = await linesTo(source, PORTS.echo);
-    expect(before.length).toBeGreaterThanOrEqual(way.startsWith('from') ? 2 : 0);
+    expect(await heldBy(PORTS.echo)).toBe(2);
     for (const client of gone) {
       if (way.includes('TCP')) client.socket.resetAndDestroy();
       else client.socket.destroy();
     }
-    await until(async () => (await linesTo(source, PORTS.echo)).length === 0);
+    await until(async () => (await heldBy(PORTS.echo)) === 0);
   });
 });
 
 describe('what cannot be opened', () => {
-  const refused = async (host: ConnectHost, target: string, headers: readonly string[] = []) =>
-    lab.dial(host).request(target, { headers }).answer();
+  const refused = (host: ConnectHost, path: string) => lab.dial(host).request(path).answer();
 
   it.each([
     ['a port that nobody listens on', () => pathTo(9), 502, { reason: 'ECONNREFUSED', port: 9 }],
@@ -146,9 +144,9 @@ describe('what cannot be opened', () => {
     ['an endless path', () => `/networks/${'a'.repeat(40_000)}`, 431, { field: 'request' }],
   ])(
     '%s: an answer of HTTP, from an endpoint and through another host',
-    async (_what, target, status, details) => {
+    async (_what, path, status, details) => {
       for (const host of [ant, cat]) {
-        const answer = await refused(host, target());
+        const answer = await refused(host, path());
         expect(answer).toMatchObject({ status, body: { error: expect.any(String), details } });
         expect(answer.headers).toMatchObject({
           'content-type': 'application/json; charset=utf-8',
@@ -173,12 +171,12 @@ describe('what cannot be opened', () => {
 
   it('400 for a network that no host has an active endpoint in', async () => {
     const { record } = await ant.host.create({ name: 'empty' });
-    const target = `/networks/${record.id}?ip=10.0.0.2&port=80`;
-    expect(await refused(cat, target)).toMatchObject({ status: 400, body: { code: 'invalid' } });
+    const path = `/networks/${record.id}?ip=10.0.0.2&port=80`;
+    expect(await refused(cat, path)).toMatchObject({ status: 400, body: { code: 'invalid' } });
     const { netnsEndpoints } = ant.host.engine;
     const nowhere = { networkId: record.id, netns: undefined, address: undefined, mac: undefined };
     await netnsEndpoints.create(nowhere);
-    for (const host of [ant, cat]) expect(await refused(host, target)).toMatchObject({ status: 400 });
+    for (const host of [ant, cat]) expect(await refused(host, path)).toMatchObject({ status: 400 });
   });
 
   it('survives clients that leave at any moment', async () => {
@@ -191,7 +189,7 @@ describe('what cannot be opened', () => {
       for (const [index, client] of clients.entries()) setTimeout(() => client.socket[leave](), index);
       for (const client of clients) await client.untilClosed();
     }
-    await until(async () => (await linesTo(source, PORTS.greet)).length === 0);
+    await until(async () => (await heldBy(PORTS.greet)) === 0);
     using client = lab.dial(ant).request(pathTo(PORTS.greet));
     await client.receives('hello\n');
   });
@@ -255,13 +253,13 @@ describe('an endpoint whose namespace is gone', () => {
     const lost = await lab.container(ant, pair, 'lost-one');
     const other = await lab.container(ant, pair, 'other');
     await lab.targets(other.netns);
-    const target = `/networks/pair?ip=${other.ip}&port=${PORTS.greet}`;
+    const path = `/networks/pair?ip=${other.ip}&port=${PORTS.greet}`;
     const name = lost.netns.path.replace('/run/netns/', '');
     await ok(['ip', 'netns', 'delete', name]);
-    using client = lab.dial(ant).request(target);
+    using client = lab.dial(ant).request(path);
     await client.receives('hello\n');
     await ant.host.engine.netnsEndpoints.remove(other.endpoint.id);
-    const answer = await lab.dial(ant).request(target).answer();
+    const answer = await lab.dial(ant).request(path).answer();
     expect(answer).toMatchObject({ status: 503, body: { details: { hostname: 'ant' } } });
   });
 });
@@ -275,7 +273,7 @@ it('ApiServer ends its tunnels when it closes, and the targets see it', async ()
     await client.untilClosed();
     expect(client.error?.code).toBe('ECONNRESET'); // an end in order would say that all has been sent
   }
-  await until(async () => (await linesTo(source, PORTS.echo)).length === 0);
+  await until(async () => (await heldBy(PORTS.echo)) === 0);
   ant.server = await lab.serve(ant.host, ant);
   cat.server = await lab.serve(cat.host, cat);
 });

@@ -14,20 +14,25 @@ export interface StoredNetwork {
   readonly gateway: string;
 }
 
+type AgentEnv = (host: DockerHost) => Readonly<Record<string, string>>;
+
 export class SandLab {
   readonly lab: DockerLab;
   readonly etcd: EtcdCluster;
   readonly #agents: AgentProcess[] = [];
+  readonly #extra: AgentEnv;
 
-  private constructor(lab: DockerLab, etcd: EtcdCluster) {
+  private constructor(lab: DockerLab, etcd: EtcdCluster, extra: AgentEnv) {
     this.lab = lab;
     this.etcd = etcd;
+    this.#extra = extra;
   }
 
-  static async start(options: LabOptions = {}): Promise<SandLab> {
+  /** @param extra what every agent's environment has besides */
+  static async start(options: LabOptions = {}, extra: AgentEnv = () => ({})): Promise<SandLab> {
     const lab = await DockerLab.start(options);
     try {
-      const sand = new SandLab(lab, await lab.startEtcd());
+      const sand = new SandLab(lab, await lab.startEtcd(), extra);
       await Promise.all(lab.hosts.map((_, index) => sand.startAgent(index + 1)));
       return sand;
     } catch (error) {
@@ -49,8 +54,10 @@ export class SandLab {
 
   /** What an agent needs to know on that host; the file system is the machine's, so each has a state directory. */
   env(number: number): Record<string, string> {
-    const { address, root } = this.host(number);
-    return { ETCD_HOSTS: this.etcd.hosts.join(), PEER_IP: address, SAND_STATE_DIR: join(root, 'state') };
+    const host = this.host(number);
+    const state = join(host.root, 'state');
+    const own = { ETCD_HOSTS: this.etcd.hosts.join(), PEER_IP: host.address, SAND_STATE_DIR: state };
+    return { ...own, ...this.#extra(host) };
   }
 
   /** Starts the host's agent, again after it was stopped. */
