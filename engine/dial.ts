@@ -58,8 +58,8 @@ export class Dialer {
    */
   async dial(target: Target, signal: AbortSignal): Promise<Socket | undefined> {
     let unroutable: unknown;
-    for (const record of this.#deps.mirror.localEndpoints(target.networkId)) {
-      const fd = record.active ? await this.#socketOf(record, signal) : undefined;
+    for (const record of this.#candidates(target)) {
+      const fd = await this.#socketOf(record, target, signal);
       if (fd === undefined) continue;
       try {
         return await connect(fd, target, signal);
@@ -73,12 +73,21 @@ export class Dialer {
     return undefined;
   }
 
-  async #socketOf(record: EndpointRecord, signal: AbortSignal): Promise<number | undefined> {
+  /** The target's own endpoint last: from any other it is reached as a neighbour would reach it. */
+  #candidates({ networkId, address }: Target): EndpointRecord[] {
+    const isTarget = ({ target_veth_ip }: EndpointRecord) => addressOf(target_veth_ip) === address;
+    return this.#deps.mirror
+      .localEndpoints(networkId)
+      .filter(({ active }) => active)
+      .sort((a, b) => Number(isTarget(a)) - Number(isTarget(b)));
+  }
+
+  async #socketOf(record: EndpointRecord, target: Target, signal: AbortSignal): Promise<number | undefined> {
     const { endpoints, kernel } = this.#deps;
     const path = endpoints.targetNetnsOf(record);
-    const own = addressOf(record.target_veth_ip);
+    const route = { from: addressOf(record.target_veth_ip), to: target.address };
     signal.throwIfAborted();
-    const fd = path && isIPv4(own) ? await kernel.openTcpSocket(path, own) : undefined;
+    const fd = path && isIPv4(route.from) ? await kernel.openTcpSocket(path, route) : undefined;
     if (fd !== undefined && signal.aborted) closeSync(fd);
     signal.throwIfAborted();
     return fd;

@@ -8,7 +8,7 @@ import { ConflictError, InvalidError, KernelError, NotFoundError } from '../mode
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import type { CrossedError, WorkerAnswer } from './netlink/worker.js';
-import type { PlugResult, PortChange, ReconcileReport, Underlay, WantedNetwork } from './types.js';
+import type { PlugResult, PortChange, ReconcileReport, TcpRoute, Underlay, WantedNetwork } from './types.js';
 
 const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
 
@@ -72,11 +72,11 @@ export class Kernel implements AsyncDisposable {
   }
 
   /**
-   * A TCP socket inside the namespace, bound to `address`, for `new Socket({ fd })`; undefined when the namespace is
-   * gone or has no such address, as that of a process id that was given again. The caller closes it.
+   * A TCP socket inside the namespace, bound to its address `from`, for `new Socket({ fd })`; undefined when the
+   * namespace is gone or has no such address, as that of a process id that was given again. The caller closes it.
    */
-  async openTcpSocket(path: NetnsPath, address: IpAddress): Promise<number | undefined> {
-    const opened = (await this.#call('openTcpSocket', path, address)) as Opened | undefined;
+  async openTcpSocket(path: NetnsPath, route: TcpRoute): Promise<number | undefined> {
+    const opened = (await this.#call('openTcpSocket', path, route)) as Opened | undefined;
     return opened?.fd;
   }
 

@@ -11,7 +11,7 @@ import { setEntries } from './entries.js';
 import { compareEntries } from './entry-diff.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
-import { delLink } from './netlink/link.js';
+import { delLink, setLink } from './netlink/link.js';
 import { delArp, delFdb, getArp, getFdb } from './netlink/neighbour.js';
 import { openTcpSocket } from './netlink/socket.js';
 import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
@@ -21,6 +21,7 @@ import {
   createBridge,
   createVxlan,
   deleteVxlan,
+  LOOPBACK_INDEX,
   type OverlayIndexes,
   pinMac,
   switchOffNfCalls,
@@ -29,7 +30,15 @@ import {
 } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
 import { plugAll, reap, retireAll, retireOverlays } from './ports.js';
-import type { PlugResult, PortChange, ReconcileReport, Repair, Underlay, WantedNetwork } from './types.js';
+import type {
+  PlugResult,
+  PortChange,
+  ReconcileReport,
+  Repair,
+  TcpRoute,
+  Underlay,
+  WantedNetwork,
+} from './types.js';
 
 /** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
 const REAP_AFTER_MS = 100;
@@ -167,12 +176,14 @@ export class Overlay {
   }
 
   /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
-  openTcpSocket(path: NetnsPath, address: IpAddress): { readonly fd: number } | undefined {
+  openTcpSocket(path: NetnsPath, { from, to }: TcpRoute): { readonly fd: number } | undefined {
     const found = Netns.find(path);
     if (!found) return undefined;
     using netns = found;
-    const fd = inside(netns, this.#home, () => openTcpSocket(address));
-    return fd === undefined ? undefined : { fd };
+    const fd = inside(netns, this.#home, () => openTcpSocket(from));
+    if (fd === undefined) return undefined;
+    if (from === to) raiseLoopback(netns, this.#home);
+    return { fd };
   }
 
   /** All that was retired in a while goes together, off every caller's time. */
@@ -246,6 +257,12 @@ export class Overlay {
     this.#indexes.set(path, at);
     return at;
   }
+}
+
+/** One fresh from `ip netns add` does not reach its own addresses before. */
+function raiseLoopback(netns: Netns, home: Netns): void {
+  using conn = connIn(netns, home);
+  conn.run([setLink({ index: LOOPBACK_INDEX }, { up: true })]);
 }
 
 /** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */

@@ -92,3 +92,9 @@ export interface Underlay {
   readonly ifName: IfName;
   readonly mtu: number;
 }
+
+/** Both are IPv4. */
+export interface TcpRoute {
+  readonly from: IpAddress;
+  readonly to: IpAddress;
+}

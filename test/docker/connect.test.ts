@@ -5,7 +5,14 @@ import type { DockerHost } from '../support/docker-host.js';
 import type { FloodReport } from '../support/flood-main.js';
 import { digestOfPattern, pattern } from '../support/pattern.js';
 import { digestBehindHead, RawClient } from '../support/raw-client.js';
-import { addressIn, createNamed, removeContainers, runSleeper, SandLab } from '../support/sand-lab.js';
+import {
+  addressIn,
+  createNamed,
+  netnsOf,
+  removeContainers,
+  runSleeper,
+  SandLab,
+} from '../support/sand-lab.js';
 import { PORTS, Targets } from '../support/target-ports.js';
 import { unixRequest } from '../support/unix-http.js';
 import { until } from '../support/until.js';
@@ -28,7 +35,7 @@ beforeAll(async () => {
   network = (await post<{ network: { id: string } }>(ANT, '/networks', { name: 'shop' })).network.id;
   await addEndpoint(ANT, 'source');
   ip = await addEndpoint(BEE, 'target');
-  targets = await Targets.start(sand.host(BEE).namespaces.command([], { netns: '/run/netns/target' }));
+  targets = await targetsIn(sand.host(BEE), '/run/netns/target');
 });
 afterAll(async () => {
   await targets?.[Symbol.asyncDispose]();
@@ -61,6 +68,7 @@ async function addEndpoint(on: number, netns: string): Promise<string> {
   return endpoint.target_veth_ip.split('/')[0] ?? '';
 }
 
+const targetsIn = (host: DockerHost, netns: string) => Targets.start(host.namespaces.command([], { netns }));
 const pathTo = (port: number) => `/networks/${network}?ip=${ip}&port=${port}`;
 const dial = (on: number) => RawClient.to({ path: sand.host(on).path(API_SOCKET) });
 
@@ -140,18 +148,16 @@ it('300 MB the other way, through another host, arrive whole', async () => {
 it("a container of Docker's is dialled from within, from its first moment on", async () => {
   const host = sand.host(CAT);
   await createNamed(host, 'docked');
-  const flags = ['--network', 'docked'];
-  const name = await runSleeper(host, 'server', ...flags);
+  const name = await runSleeper(host, 'server', '--network', 'docked');
   try {
     const address = await addressIn(host, name, 'docked');
-    const target = `/networks/docked?ip=${address}&port=`;
-    expect(await dial(CAT).request(`${target}80`).answer()).toMatchObject({ status: 502 });
-    await host.docker('exec', '--detach', name, 'busybox', 'nc', '-lk', '-p', '80', '-e', 'cat');
-    await until(async () => {
-      using client = dial(ANT).request(`${target}80`, { behind: 'word' });
-      await client.receives('word');
-      return true;
-    });
+    const target = (port: number) => `/networks/docked?ip=${address}&port=${port}`;
+    expect(await dial(CAT).request(target(80)).answer()).toMatchObject({ status: 502 });
+    await using _servers = await targetsIn(host, await netnsOf(host, name));
+    for (const on of [CAT, ANT]) {
+      using client = dial(on).request(target(PORTS.greet));
+      await client.receives('hello\n');
+    }
   } finally {
     await removeContainers(host, name);
   }

@@ -244,7 +244,8 @@ it.each([
   ['no namespace', () => ant.socketPath],
 ])('openTcpSocket() gives none in %s', async (_what, path) => {
   const { kernel } = ant.host.engine.options;
-  expect(await kernel.openTcpSocket(path() as NetnsPath, ip as IpAddress)).toBeUndefined();
+  const route = { from: ip as IpAddress, to: ip as IpAddress };
+  expect(await kernel.openTcpSocket(path() as NetnsPath, route)).toBeUndefined();
 });
 
 describe('an endpoint whose namespace is gone', () => {
