@@ -13,7 +13,7 @@ import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
 import { delLink, setLink } from './netlink/link.js';
 import { delArp, delFdb, getArp, getFdb } from './netlink/neighbour.js';
-import { openTcpSocket } from './netlink/socket.js';
+import { closeFd, openTcpSocket } from './netlink/socket.js';
 import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
 import {
   BRIDGE,
@@ -40,6 +40,7 @@ import type {
   WantedNetwork,
 } from './types.js';
 
+const LOCALHOST = '127.0.0.1' as IpAddress;
 /** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
 const REAP_AFTER_MS = 100;
 
@@ -259,8 +260,16 @@ export class Overlay {
   }
 }
 
-/** One fresh from `ip netns add` does not reach its own addresses before. */
+/**
+ * A namespace fresh from `ip netns add` does not reach its own addresses: its loopback is down, and without address.
+ * Asked by a bind, since netlink would wait for the kernel's rtnl lock, here for each connection.
+ */
 function raiseLoopback(netns: Netns, home: Netns): void {
+  const probe = inside(netns, home, () => openTcpSocket(LOCALHOST));
+  if (probe !== undefined) {
+    closeFd(probe);
+    return;
+  }
   using conn = connIn(netns, home);
   conn.run([setLink({ index: LOOPBACK_INDEX }, { up: true })]);
 }

@@ -23,13 +23,18 @@ export class RawClient implements Disposable {
   readonly socket: Socket;
   /** What each read gave. */
   readonly reads: Buffer[] = [];
+  /** When, in milliseconds. */
+  readonly readAt: number[] = [];
   ended = false;
   closed = false;
   error: NodeJS.ErrnoException | undefined;
 
   constructor(socket: Socket) {
     this.socket = socket;
-    socket.on('data', chunk => this.reads.push(chunk));
+    socket.on('data', chunk => {
+      this.reads.push(chunk);
+      this.readAt.push(performance.now());
+    });
     socket.on('end', () => {
       this.ended = true;
     });
