@@ -16,7 +16,8 @@ import { SteadyPing } from '../support/steady-ping.js';
 import { SteadyStream } from '../support/steady-stream.js';
 import { until } from '../support/until.js';
 
-const SOCKET = { socket: '/run/docker/plugins/sand.sock' };
+/** Docker keeps the original's address until it is restarted. */
+const TCP = { ENABLE_DOCKER_PLUGIN: 'true' };
 
 describe('a Docker host moves over while its containers run', () => {
   let lab: MovingLab;
@@ -35,7 +36,7 @@ describe('a Docker host moves over while its containers run', () => {
   beforeAll(async () => {
     lab = await MovingLab.start();
     [one, two] = [lab.host(1), lab.host(2)];
-    const [legacy] = await Promise.all([lab.startLegacy(1, SOCKET), lab.startLegacy(2, SOCKET)]);
+    const [legacy] = await Promise.all([lab.startLegacy(1, 'http'), lab.startLegacy(2, 'http')]);
     id = lab.newId();
     await legacy.createNetwork(id);
     for (const host of [one, two]) await createById(host, 'shop', id);
@@ -102,7 +103,7 @@ describe('a Docker host moves over while its containers run', () => {
     moved.before = await identityOf(one, id);
     moved.records.push(await lab.endpoints(id));
     await stopLegacy();
-    ours = await lab.startOurs(1);
+    ours = await lab.startOurs(1, TCP);
     await untilAdopted(one, id);
     moved.lost.push(await outwards.lost(), await inwards.lost());
     moved.whole = await stream.isWhole();
@@ -231,7 +232,7 @@ describe('a Docker host moves over while its containers run', () => {
     await ours.stop();
     lab.etcd.pause();
     try {
-      ours = await lab.startOurs(1);
+      ours = await lab.startOurs(1, TCP);
       await removeContainers(one, 'unseen');
     } finally {
       lab.etcd.resume();
