@@ -1,131 +1,182 @@
-/** A typed client of the SAND API, over TCP, TLS or a unix socket. */
-import { readFileSync } from 'node:fs';
-import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http';
-import { request as tlsRequest } from 'node:https';
-import type { NetworkJson } from '../api/schemas.js';
-import { InvalidError, NotFoundError, UnavailableError } from '../model/errors.js';
+/** A typed client of the SAND API, over TCP, TLS or a unix socket: `import { SandClient } from 'sand/client'`. */
+import type * as http from 'node:http';
+import type * as https from 'node:https';
+import { isIP, type Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
+import type { buildConnector, Dispatcher } from 'undici';
+import { isNetworkId } from '../model/scalars.js';
+import { InvalidError, UnavailableError } from './client/errors.js';
+import { connectorOver, type Dial, NetworkHttpAgent, NetworkHttpsAgent } from './client/network-agent.js';
+import type {
+  EndpointFilter,
+  EndpointJson,
+  EndpointWish,
+  NetworkJson,
+  NetworkWish,
+  StatusJson,
+} from './client/records.js';
+import { type CallOptions, type ClientOptions, Transport } from './client/transport.js';
 
-export interface ClientOptions {
-  /** `http://…`, `https://…` or `unix:///run/sand/api.sock`. */
-  readonly apiUrl: string;
-  readonly timeoutMs?: number;
-  readonly tls?: { readonly cert?: string; readonly key?: string; readonly ca?: string };
+export * from './client/errors.js';
+export type * from './client/records.js';
+export type { CallOptions, ClientOptions };
+
+/** The types of undici, and those that Node gives its own fetch: two releases of one library. */
+type FetchDispatcher = Dispatcher & NonNullable<RequestInit['dispatcher']>;
+
+/** A TCP target inside a network. */
+export interface Target {
+  /** Name or id. */
+  readonly network: string;
+  /** An IP address: names are not resolved inside a network. */
+  readonly ip: string;
+  readonly port: number;
 }
 
-export interface NetworkWish {
-  readonly id?: string | undefined;
-  readonly name?: string | undefined;
-  readonly ip_range?: string | undefined;
-  readonly gateway?: string | undefined;
-  readonly mtu?: number | undefined;
-}
+const pathOf = (kind: 'networks' | 'endpoints', id: string) => `/${kind}/${encodeURIComponent(id)}`;
 
-export type { NetworkJson };
-
-/** The agent refused the request; `status` is HTTP's, the message the agent's. */
-export class ApiError extends Error {
-  constructor(
-    readonly status: number,
-    message: string,
-  ) {
-    super(message);
-    this.name = 'ApiError';
-  }
-}
-
-/** `30s`, `1m`, `500ms` or a bare number of seconds, in milliseconds. */
-export function parseDuration(text: string): number {
-  const [, number, unit = 's'] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
-  if (number === undefined)
-    throw new InvalidError(`--timeout is ${text}; it must be a duration such as 30s or 1m`);
-  return Number(number) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'm' | 'h'];
-}
-
-export class SandClient {
+/** One agent. Every call throws a ClientError, or its signal's reason. */
+export class SandClient implements Disposable {
   readonly #options: ClientOptions;
-  readonly #url: URL;
+  readonly #transport: Transport;
 
   /** @throws InvalidError: the URL is none. */
   constructor(options: ClientOptions) {
     this.#options = options;
-    const url = URL.canParse(options.apiUrl) ? new URL(options.apiUrl) : undefined;
-    if (!url || !['http:', 'https:', 'unix:'].includes(url.protocol)) {
-      throw new InvalidError(`API URL is ${options.apiUrl}; it must begin with http://, https:// or unix://`);
+    this.#transport = new Transport(options);
+  }
+
+  /** The agent's version, `v0.1.0`. */
+  async version(options?: CallOptions): Promise<string> {
+    return (await this.#get<{ version: string }>('/version', options)).version;
+  }
+
+  async status(options?: CallOptions): Promise<StatusJson> {
+    return (await this.#get<{ status: StatusJson }>('/status', options)).status;
+  }
+
+  async networks(options?: CallOptions): Promise<NetworkJson[]> {
+    return (await this.#get<{ networks: NetworkJson[] }>('/networks', options)).networks;
+  }
+
+  async network(nameOrId: string, options?: CallOptions): Promise<NetworkJson> {
+    return (await this.#get<{ network: NetworkJson }>(pathOf('networks', nameOrId), options)).network;
+  }
+
+  async createNetwork(wish: NetworkWish = {}, options?: CallOptions): Promise<NetworkJson> {
+    return (await this.#post<{ network: NetworkJson }>('/networks', wish, options)).network;
+  }
+
+  /** @param options `force` removes the endpoints that the agent's host has in the network first */
+  async removeNetwork(nameOrId: string, options: CallOptions & { force?: boolean } = {}): Promise<void> {
+    const query = options.force ? '?force=true' : '';
+    await this.#transport.call('DELETE', `${pathOf('networks', nameOrId)}${query}`, options);
+  }
+
+  /** Of the whole cluster, or what the filter leaves. */
+  async endpoints(filter: EndpointFilter = {}, options?: CallOptions): Promise<EndpointJson[]> {
+    const query = new URLSearchParams();
+    if (filter.network) query.set('network_id', await this.#networkId(filter.network, options));
+    if (filter.hostname) query.set('hostname', filter.hostname);
+    const path = query.size > 0 ? `/endpoints?${query}` : '/endpoints';
+    return (await this.#get<{ endpoints: EndpointJson[] }>(path, options)).endpoints;
+  }
+
+  async createEndpoint(wish: EndpointWish, options?: CallOptions): Promise<EndpointJson> {
+    const { network, netns, ipv4_address, mac_address } = wish;
+    const activation = netns === undefined ? {} : { activate_params: { ns_handle_path: netns } };
+    const body = {
+      network_id: await this.#networkId(network, options),
+      activate: netns !== undefined,
+      ...activation,
+      ipv4_address,
+      mac_address,
+    };
+    return (await this.#post<{ endpoint: EndpointJson }>('/endpoints', body, options)).endpoint;
+  }
+
+  /** Only the agent of the endpoint's own host removes it. */
+  async removeEndpoint(id: string, options?: CallOptions): Promise<void> {
+    await this.#transport.call('DELETE', pathOf('endpoints', id), options);
+  }
+
+  /** The API's own description, OpenAPI 3.1. */
+  openapi(options?: CallOptions): Promise<Readonly<Record<string, unknown>>> {
+    return this.#get('/openapi.json', options);
+  }
+
+  /**
+   * A TCP connection that begins inside a network; each side may end first. Time limit and signal end with the promise.
+   * @throws UnavailableError: the target refuses or does not answer
+   */
+  async connect({ network, ip, port }: Target, options?: CallOptions): Promise<Socket> {
+    if (isIP(ip) === 0) {
+      throw new InvalidError(`ip is ${ip}; it must be an IP address such as 10.0.0.2`, { field: 'ip' });
     }
-    this.#url = url;
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+      throw new InvalidError(`port is ${port}; it must be a whole number from 1 to 65535`, { field: 'port' });
+    }
+    const query = new URLSearchParams({ ip, port: `${port}` });
+    return this.#transport.tunnel(`${pathOf('networks', network)}?${query}`, options);
   }
 
-  async version(): Promise<string> {
-    return (await this.#call<{ version: string }>('GET', '/version')).version;
+  /** For `http.request`: URLs then name addresses inside the network. Whoever asks for it destroys it. */
+  httpAgent(network: string, options?: http.AgentOptions): http.Agent {
+    return new NetworkHttpAgent(this.#dial(network), options);
   }
 
-  async networks(): Promise<NetworkJson[]> {
-    return (await this.#call<{ networks: NetworkJson[] }>('GET', '/networks')).networks;
+  /** For `https.request`. */
+  httpsAgent(network: string, options?: https.AgentOptions): https.Agent {
+    return new NetworkHttpsAgent(this.#dial(network), options);
   }
 
-  async createNetwork(wish: NetworkWish): Promise<NetworkJson> {
-    return (await this.#call<{ network: NetworkJson }>('POST', '/networks', wish)).network;
+  /** For undici: `new Agent({ connect: client.connector('shop') })`. @param tls of the targets */
+  connector(network: string, tls: ConnectionOptions = {}): buildConnector.connector {
+    return connectorOver(this.#dial(network), tls);
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const { status, text } = await this.#exchange(method, path, body);
-    if (status >= 200 && status < 300) return (text === '' ? {} : JSON.parse(text)) as T;
-    const message = errorOf(text) ?? `${method} ${path} was answered with status ${status}`;
-    throw status === 404 ? new NotFoundError(message) : new ApiError(status, message);
+  /** For `fetch`: `fetch(url, { dispatcher })`. Whoever asks for it closes it. @param tls of the targets */
+  async dispatcher(network: string, tls?: ConnectionOptions): Promise<FetchDispatcher> {
+    const { Agent } = await import('undici');
+    return new Agent({ connect: this.connector(network, tls) }) as unknown as FetchDispatcher;
   }
 
-  #exchange(method: string, path: string, body: unknown): Promise<{ status: number; text: string }> {
-    const timeoutMs = this.#options.timeoutMs ?? 30_000;
-    return new Promise((resolve, reject) => {
-      const fail = (error: Error) => reject(this.#unreachable(error));
-      const request = this.#request(method, path, async response => {
-        try {
-          resolve({ status: response.statusCode ?? 0, text: await textOf(response) });
-        } catch (error) {
-          fail(error as Error);
-        }
+  /** Ends calls and their connections; tunnels are their owners'. */
+  [Symbol.dispose](): void {
+    this.#transport[Symbol.dispose]();
+  }
+
+  #dial(network: string): Dial {
+    return async (ip, port) => {
+      const socket = await this.connect({ network, ip, port });
+      // HTTP says itself where a message ends: a connection that the server ended must not be used again.
+      socket.allowHalfOpen = false;
+      return socket;
+    };
+  }
+
+  /** Endpoints name their network by id only. */
+  async #networkId(nameOrId: string, options?: CallOptions): Promise<string> {
+    const id = nameOrId.toLowerCase();
+    return isNetworkId(id) ? id : (await this.network(nameOrId, options)).id;
+  }
+
+  async #get<T>(path: string, options?: CallOptions): Promise<T> {
+    return this.#parse(await this.#transport.call('GET', path, options));
+  }
+
+  async #post<T>(path: string, body: unknown, options?: CallOptions): Promise<T> {
+    return this.#parse(await this.#transport.call('POST', path, { ...options, body }));
+  }
+
+  #parse<T>(text: string): T {
+    try {
+      return JSON.parse(text) as T;
+    } catch (cause) {
+      const { apiUrl } = this.#options;
+      throw new UnavailableError(`What answers at ${apiUrl} is no sand-agent; is the API URL right?`, {
+        cause,
       });
-      request.setTimeout(timeoutMs, () =>
-        request.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)),
-      );
-      request.on('error', fail);
-      request.end(body === undefined ? undefined : JSON.stringify(body));
-    });
-  }
-
-  #request(method: string, path: string, answered: (response: IncomingMessage) => void): ClientRequest {
-    const headers = { 'Content-Type': 'application/json' };
-    if (this.#url.protocol === 'unix:') {
-      return plainRequest({ socketPath: this.#url.pathname, method, path, headers }, answered);
     }
-    const { cert, key, ca } = this.#options.tls ?? {};
-    const file = (name: string | undefined) => (name ? readFileSync(name) : undefined);
-    const options = { method, headers, cert: file(cert), key: file(key), ca: file(ca) };
-    const url = new URL(path, this.#url);
-    return url.protocol === 'https:'
-      ? tlsRequest(url, options, answered)
-      : plainRequest(url, options, answered);
-  }
-
-  #unreachable(cause: Error): UnavailableError {
-    return new UnavailableError(
-      `No agent answers at ${this.#options.apiUrl} (${cause.message}); is sand-agent running, is --api-url right?`,
-      { cause },
-    );
-  }
-}
-
-async function textOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString();
-}
-
-function errorOf(text: string): string | undefined {
-  try {
-    const { error } = JSON.parse(text) as { error?: unknown };
-    return typeof error === 'string' ? error : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -2,18 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import request from 'supertest';
 import { apiApp } from '../../api/app.js';
 import { ApiServer } from '../../api/server.js';
-import { parseDuration, SandClient } from '../../cli/client.js';
 import { Kernel } from '../../overlay/kernel.js';
-import { run } from '../support/command.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { LogBook } from '../support/log-book.js';
 import { NetworkHost } from '../support/network-host.js';
 
-const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const VERSION = 'v0.1.0';
 
 let etcd: EtcdCluster;
@@ -136,74 +132,4 @@ describe('the API', () => {
       expect([status, typeof body.error]).toEqual([404, 'string']);
     }
   });
-});
-
-describe('sand-agent-cli', () => {
-  const cli = (...args: readonly string[]) =>
-    run([process.execPath, CLI, '--api-url', `unix://${socket()}`, ...args]);
-
-  it('prints the lines that scripts parse', async () => {
-    expect(await cli('network-list')).toMatchObject({ status: 0, stdout: 'No existing network\n' });
-    const made = await cli('network-create', '--name', 'shop', '--ip-range', '10.2.0.0/24');
-    const [, id] = /id=(\S+)/.exec(made.stdout) ?? [];
-    expect(made.stdout).toBe(
-      `New network created:\n* id=${id} name=shop type=overlay ip-range=10.2.0.0/24, vni=1\n`,
-    );
-    expect(await cli('network-list')).toMatchObject({
-      status: 0,
-      stdout: `List of networks:\n* [${id}] shop (overlay VNI: 1)\n`,
-    });
-    expect((await cli('version')).stdout).toBe(`client version: ${VERSION}\nagent version: ${VERSION}\n`);
-  });
-
-  it('prints JSON with --json', async () => {
-    await cli('network-create', '--name', 'shop');
-    expect(JSON.parse((await cli('network-list', '--json')).stdout)).toMatchObject([{ name: 'shop' }]);
-  });
-
-  it.each([
-    ['an unknown command', ['network-destroy'], 'network-destroy'],
-    ['an unknown flag', ['network-list', '--colour'], 'colour'],
-    ['a wrong duration', ['network-list', '--timeout', 'soon'], '--timeout is soon'],
-    ['what the agent refuses', ['network-create', '--ip-range', '10.0.0.7/24'], 'host bits'],
-  ])('ends with 1 and says why on standard error for %s', async (_what, args, text) => {
-    const { status, stdout, stderr } = await cli(...args);
-    expect([status, stdout]).toEqual([1, '']);
-    expect(stderr).toContain(text);
-  });
-
-  it('says in one line when no agent answers', async () => {
-    const { status, stderr } = await run([
-      process.execPath,
-      CLI,
-      '--api-url',
-      'http://127.0.0.1:1',
-      'version',
-    ]);
-    expect([status, stderr.trim().split('\n').length]).toEqual([1, 1]);
-    expect(stderr).toContain('No agent answers at http://127.0.0.1:1');
-  });
-});
-
-describe('SandClient', () => {
-  it('gives what the API gives, and its refusals as errors', async () => {
-    const client = new SandClient({ apiUrl: `unix://${socket()}` });
-    expect(await client.version()).toBe(VERSION);
-    const made = await client.createNetwork({ name: 'shop' });
-    expect(await client.networks()).toEqual([made]);
-    await expect(client.createNetwork({ mtu: 1 })).rejects.toMatchObject({ status: 400 });
-  });
-
-  it.each(['', 'localhost:9999', 'ftp://a'])('refuses the API URL %j', apiUrl => {
-    expect(() => new SandClient({ apiUrl })).toThrow('it must begin with');
-  });
-});
-
-it.each([
-  ['30s', 30_000],
-  ['1m', 60_000],
-  ['500ms', 500],
-  ['2', 2_000],
-])('parseDuration(%j) is %d ms', (text, ms) => {
-  expect(parseDuration(text)).toBe(ms);
 });

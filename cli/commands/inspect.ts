@@ -1,0 +1,73 @@
+import type { EndpointJson, NetworkJson } from '../client.js';
+import { anyNetwork, command, UsageError } from '../command.js';
+import type { Cell, Output } from '../output.js';
+import { endpointTable, stateCell } from '../shown.js';
+
+interface HostOfNetwork {
+  readonly hostname: string;
+  readonly vtep: string;
+  readonly endpoints: readonly EndpointJson[];
+}
+
+const byText = (a: string, b: string) => a.localeCompare(b, 'en', { numeric: true });
+
+function hostsOf(endpoints: readonly EndpointJson[]): HostOfNetwork[] {
+  const names = [...new Set(endpoints.map(({ hostname }) => hostname as string))].sort(byText);
+  return names.map(name => {
+    const own = endpoints.filter(({ hostname }) => hostname === name);
+    const sorted = own.sort((a, b) => byText(a.target_veth_ip, b.target_veth_ip));
+    return { hostname: name, vtep: sorted[0]?.host_ip ?? '', endpoints: sorted };
+  });
+}
+
+const place = ({ target_veth_name: ifName, target_netns_path: netns }: EndpointJson) =>
+  [ifName, netns && `in ${netns}`].filter(Boolean).join(' ');
+
+const endpointRow = (endpoint: EndpointJson): Cell[] => [
+  stateCell(endpoint),
+  endpoint.target_veth_ip,
+  endpoint.target_veth_mac,
+  endpoint.id,
+  place(endpoint),
+];
+
+/** Under a head, its children with the lines of a tree. */
+function branches(
+  children: readonly { readonly head: string; readonly below: readonly string[] }[],
+): string[] {
+  return children.flatMap(({ head, below }, i) => {
+    const last = i === children.length - 1;
+    return [`${last ? '└─' : '├─'} ${head}`, ...below.map(line => `${last ? '  ' : '│ '} ${line}`)];
+  });
+}
+
+function treeOf(found: NetworkJson, hosts: readonly HostOfNetwork[], output: Output): string[] {
+  const { id, name, vxlan_vni, ip_range, gateway, mtu } = found;
+  const head = `${output.paint(name, 'bold')} [${id}] VNI ${vxlan_vni}, ${ip_range}, gateway ${gateway}, MTU ${mtu}`;
+  const leaf = (text: string) => ({ head: text, below: [] });
+  const children = hosts.map(({ hostname, vtep, endpoints }) => ({
+    head: `${output.paint(hostname, 'bold')} VTEP ${vtep}`,
+    below: branches(output.columns(endpoints.map(endpointRow)).map(leaf)),
+  }));
+  return [head, ...branches(children.length > 0 ? children : [leaf('no endpoints')])];
+}
+
+export const networkInspect = command({
+  name: 'network-inspect',
+  summary: 'Show a whole network on all hosts, as a tree',
+  operand: { name: 'name', describe: anyNetwork.describe, complete: 'networks' },
+  flags: { network: anyNetwork },
+  example: ['network inspect shop', 'its hosts and their endpoints'],
+  async run({ args, operand, client, output }) {
+    const name = operand || args.network;
+    if (!name)
+      throw new UsageError('the network is missing; for example: sand-agent-cli network inspect shop');
+    const found = await client.network(name);
+    const hosts = hostsOf(await client.endpoints({ network: found.id }));
+    await output.show({
+      value: { network: found, hosts },
+      lines: treeOf(found, hosts, output),
+      table: endpointTable(hosts.flatMap(({ endpoints }) => endpoints)),
+    });
+  },
+});
