@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench build test ok types lint format test-pure test-etcd test-kernel test-docker clean tools-up tools-test
+.PHONY: help up demo bench build test ok types lint format bundle test-pure test-etcd test-kernel test-docker clean tools-up tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ test-kernel: build tools-test ## overlay in real network namespaces (root)
 test-docker: build tools-test ## real dockerds in namespaces (root)
 	@$(JEST) --runInBand dist/test/docker
 
+bundle: build ## the agent and its command line without node_modules, in .build/bundle
+	@node dist/packaging/bundle.js
+
 clean: ## remove what was built and installed
-	rm -rf dist node_modules
+	rm -rf dist .build node_modules
 
 node_modules/.package-lock.json: package.json package-lock.json .npmrc
 	npm ci --no-audit --no-fund --loglevel=error
