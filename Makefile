@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench build test ok types lint format bundle test-pure test-etcd test-kernel test-docker clean tools-up tools-test
+.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push test-pure test-etcd test-kernel test-docker clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,15 @@ test-docker: build tools-test ## real dockerds in namespaces (root)
 bundle: build ## the agent and its command line without node_modules, in .build/bundle
 	@node dist/packaging/bundle.js
 
+PLUGIN ?= sand-net:latest
+
+plugin: tools-plugin build ## the managed plugin, for docker plugin enable (PLUGIN=name:tag)
+	@node dist/packaging/plugin/main.js create $(PLUGIN)
+
+plugin-push: tools-plugin build ## the same into a registry (REGISTRY=host:port/path, PLUGIN=name:tag)
+	@test -n "$(REGISTRY)" || { echo 'say where: make plugin-push REGISTRY=registry.example.com/team'; exit 1; }
+	@node dist/packaging/plugin/main.js push $(REGISTRY)/$(PLUGIN)
+
 clean: ## remove what was built and installed
 	rm -rf dist .build node_modules
 
@@ -65,6 +74,9 @@ endef
 tools-up:
 	$(call install,etcd:etcd-server setpriv:util-linux)
 
-tools-test: tools-up
+tools-plugin: tools-up
+	$(call install,strip:binutils docker:docker.io)
+
+tools-test: tools-up tools-plugin
 	$(call install,etcdctl:etcd-client dockerd:docker.io iptables:iptables ip:iproute2 ping:iputils-ping \
-	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps docker-compose:docker-compose)
+	iperf3:iperf3 docker-registry:docker-registry tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps docker-compose:docker-compose)
