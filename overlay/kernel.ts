@@ -27,6 +27,8 @@ export interface KernelOptions {
   readonly log: Logger;
   /** The namespace that plays the host, so that tests have many hosts in one process; default: the process's own. */
   readonly hostNetns?: NetnsPath;
+  /** Where the host's /run is mounted here; default: at /run. */
+  readonly hostRun?: string | undefined;
 }
 
 /** Every call throws KernelError when the kernel refuses, or does not answer within 5 s. */
@@ -116,8 +118,9 @@ export class Kernel implements AsyncDisposable {
 
   #running(): Worker {
     if (this.#worker) return this.#worker;
+    const { hostNetns, hostRun } = this.#options;
     const worker = new Worker(new URL('./netlink/worker.js', import.meta.url), {
-      workerData: { hostNetns: this.#options.hostNetns },
+      workerData: { hostNetns, hostRun },
     });
     worker.on('message', answer => this.#answered(answer));
     worker.on('error', error => this.#ended(worker, error));

@@ -3,14 +3,21 @@
  * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
  */
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
-import { InvalidError } from '../model/errors.js';
+import { InvalidError, KernelError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
+import { pathHere } from './host-paths.js';
 import { Conn } from './netlink/conn.js';
 import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
 import { bindMount, enterNetns, isNetns, unmount, unshareNetns } from './netlink/socket.js';
 
 /** /proc/self is the main thread. */
 const THIS_THREAD = '/proc/thread-self/ns/net';
+
+const A_NETNS = 'it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net';
+const OUT_OF_REACH = {
+  instead: 'is out of reach of an agent in a managed plugin, which sees nothing of its host but /run',
+  wanted: 'name the namespace below /run, as "ip netns attach NAME PID" does for that of a process',
+};
 
 /** A namespace held open. */
 export class Netns implements Disposable {
@@ -29,10 +36,8 @@ export class Netns implements Disposable {
   static open(path: NetnsPath): Netns {
     const found = look(path);
     if ('fd' in found) return new Netns(found.fd, path);
-    throw new InvalidError(
-      `ns_handle_path ${path} ${found.instead}; it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net`,
-      { field: 'ns_handle_path', path },
-    );
+    const { instead, wanted = A_NETNS } = found;
+    throw new InvalidError(`ns_handle_path ${path} ${instead}; ${wanted}`, { field: 'ns_handle_path', path });
   }
 
   /** The thread's own. */
@@ -49,10 +54,14 @@ export class Netns implements Disposable {
  * Opens a path only when it is a network namespace. O_PATH comes first, which opens no device, pipe or socket; then
  * the very file that was looked at is opened through its descriptor, so that nobody exchanges it in between.
  */
-function look(path: NetnsPath): { readonly fd: number } | { readonly instead: string } {
+function look(
+  path: NetnsPath,
+): { readonly fd: number } | { readonly instead: string; readonly wanted?: string } {
+  const here = pathHere(path);
+  if (here === undefined) return OUT_OF_REACH;
   let at: number;
   try {
-    at = openSync(path, O_PATH);
+    at = openSync(here, O_PATH);
   } catch (error) {
     return { instead: unreachable(error as NodeJS.ErrnoException) };
   }
@@ -96,13 +105,15 @@ export const connIn = (netns: Netns, home: Netns) => inside(netns, home, () => n
 
 /** Makes a namespace bound to `path`; a stale file there is replaced. */
 export function createNetns(path: NetnsPath, home: Netns): Netns {
-  mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true });
+  const here = pathHere(path);
+  if (here === undefined) throw unreachableDirectory(path);
+  mkdirSync(here.slice(0, here.lastIndexOf('/')), { recursive: true });
   removeNetnsFile(path);
-  closeSync(openSync(path, 'wx', 0o444));
+  closeSync(openSync(here, 'wx', 0o444));
   try {
     unshareNetns();
     try {
-      bindMount(THIS_THREAD, path);
+      bindMount(THIS_THREAD, here);
     } finally {
       goHome(home);
     }
@@ -113,15 +124,20 @@ export function createNetns(path: NetnsPath, home: Netns): Netns {
   }
 }
 
+const unreachableDirectory = (path: NetnsPath) =>
+  new KernelError(`${path} ${OUT_OF_REACH.instead}; give a directory below /run as NETNS_PATH`, { path });
+
 /** Unmounts and unlinks; the namespace ends with its last user. */
 export function removeNetnsFile(path: NetnsPath): void {
-  while (unmount(path));
-  rmSync(path, { force: true });
+  const here = pathHere(path);
+  if (here === undefined) return;
+  while (unmount(here));
+  rmSync(here, { force: true });
 }
 
 export function listNetnsFiles(directory: string, prefix: string): NetnsPath[] {
   try {
-    return readdirSync(directory)
+    return readdirSync(pathHere(directory) ?? directory)
       .filter(name => name.startsWith(prefix))
       .map(name => `${directory}/${name}` as NetnsPath);
   } catch (error) {

@@ -8,6 +8,7 @@ import { ipBytes } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { EEXIST } from './netlink/constants.js';
 import { delLink, type Link, newBridge, newVxlan, setLink, setPort } from './netlink/link.js';
+import { makeWritable } from './netlink/socket.js';
 import { inside, type Netns } from './netns.js';
 import type { Repair, WantedNetwork } from './types.js';
 
@@ -37,12 +38,23 @@ function switchOff(name: string): boolean {
   const path = `/proc/sys/net/bridge/${name}`;
   try {
     if (readFileSync(path, 'latin1').startsWith('0')) return false;
-    writeFileSync(path, '0');
+    writeSetting(path, '0');
     return true;
   } catch (error) {
     // Without br_netfilter there is nothing to switch off.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     throw error;
+  }
+}
+
+/** In a managed plugin /proc/sys is a read-only mount of its own. */
+function writeSetting(path: string, value: string): void {
+  try {
+    writeFileSync(path, value);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
+    makeWritable('/proc/sys');
+    writeFileSync(path, value);
   }
 }
 

@@ -84,6 +84,10 @@ export const NTF_MASTER = 0x04;
 
 // linux/sched.h, linux/mount.h, linux/magic.h, asm-generic/errno-base.h
 export const CLONE_NEWNET = 0x4000_0000;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MS_NOEXEC = 8;
+export const MS_REMOUNT = 32;
 export const MS_BIND = 4096;
 export const MNT_DETACH = 2;
 export const NSFS_MAGIC = 0x6e73_6673;

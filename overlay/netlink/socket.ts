@@ -14,6 +14,10 @@ import {
   IP_BIND_ADDRESS_NO_PORT,
   MNT_DETACH,
   MS_BIND,
+  MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
+  MS_REMOUNT,
   NETLINK_CAP_ACK,
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
@@ -123,5 +127,14 @@ export const isNetns = (fd: number) => calls.ioctl(fd, NS_GET_NSTYPE) === CLONE_
 export const unshareNetns = () => check(calls.unshare(CLONE_NEWNET), 'unshare');
 export const bindMount = (from: string, to: string) =>
   check(calls.mount(from, to, 'none', MS_BIND, null), 'mount', { path: to });
+/** Takes the read-only flag from this mount, in this mount namespace alone. */
+export const makeWritable = (path: string) =>
+  check(
+    calls.mount('none', path, null, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC, null),
+    'mount',
+    {
+      path,
+    },
+  );
 /** False when nothing is mounted there. */
 export const unmount = (path: string): boolean => calls.umount2(path, MNT_DETACH) === 0;

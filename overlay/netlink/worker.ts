@@ -1,6 +1,7 @@
 /** The one thread that speaks to the kernel: requests come as messages, in order; slow ones let others pass. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { KernelError, SandError } from '../../model/errors.js';
+import { findHostRunAt } from '../host-paths.js';
 import { Overlay } from '../overlay.js';
 
 export interface WorkerRequest {
@@ -18,6 +19,7 @@ export type WorkerAnswer =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: CrossedError };
 
+findHostRunAt(workerData.hostRun);
 const overlay = new Overlay(workerData.hostNetns);
 
 parentPort?.on('message', async ({ id, call, args }: WorkerRequest) => {
