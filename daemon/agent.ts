@@ -18,6 +18,7 @@ import { StateLock } from '../store/state-lock.js';
 import { chooseStore } from './choose-store.js';
 import { greeting } from './greeting.js';
 import { apiSocketOf, type Config } from './settings.js';
+import { ShortSocket } from './short-socket.js';
 import { type AgentTls, reloadTls } from './tls.js';
 import { chooseVtep } from './vtep.js';
 
@@ -30,6 +31,8 @@ export interface AgentOptions {
   readonly plugin: PluginServer;
   /** Told once the engine can answer Docker. */
   methods(methods: Methods): void;
+  /** Told when what goes on in the background has come to an end before that. */
+  failed?(error: unknown): void;
 }
 
 export class Agent implements AsyncDisposable {
@@ -41,6 +44,7 @@ export class Agent implements AsyncDisposable {
   #reloading: Promise<void> = Promise.resolve();
   #store: StoreClient | undefined;
   #pluginDoor: TcpDoor | undefined;
+  #shortSocket: ShortSocket | undefined;
 
   private constructor(lock: StateLock, options: AgentOptions) {
     this.#lock = lock;
@@ -63,9 +67,11 @@ export class Agent implements AsyncDisposable {
     };
     const { log, version } = options;
     log.info('sand-agent starts', { version, hostname: host.name, vtep, plugin_socket: config.pluginSocket });
+    if (config.shortSocket) agent.#shortSocket = ShortSocket.open(config.shortSocket, options.plugin, log);
     if (config.enableDockerPlugin) agent.#openPluginPort(config);
     agent.#starting = agent.#open(config, host).catch(error => {
       log.error('start not finished', { err: describeError(error) });
+      options.failed?.(error);
     });
     return agent;
   }
@@ -92,7 +98,7 @@ export class Agent implements AsyncDisposable {
     if (usesTlsFiles) this.#store = store;
     if (embedded) this.#resources.use(embedded);
     this.#resources.use(store);
-    const kernel = this.#resources.use(await Kernel.start({ log }));
+    const kernel = this.#resources.use(await Kernel.start({ log, hostRun: config.hostRun }));
     const engine = this.#resources.use(
       new Engine({
         store,
@@ -126,6 +132,7 @@ export class Agent implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#pluginDoor?.[Symbol.asyncDispose]();
+    await this.#shortSocket?.[Symbol.asyncDispose]();
     await this.#starting;
     await this.#reloading;
     await this.#resources.dispose();

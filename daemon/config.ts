@@ -81,6 +81,7 @@ function parseFlags(argv: readonly string[]): Flags {
     help: { type: 'boolean' },
     version: { type: 'boolean' },
     greet: { type: 'boolean' },
+    managed: { type: 'boolean' },
     'print-config': { type: 'string' },
   };
   for (const { flag } of Object.values<Setting<unknown>>(SETTINGS)) options[flag] = { type: 'string' };
@@ -187,6 +188,7 @@ export function usage(): string {
     line('config', `JSON file of the same names (${DEFAULT_FILE})  [SAND_CONFIG]`),
     line('print-config', 'print each setting with its source and end; =json for programs'),
     line('greet', 'say at the end of the start what to type next'),
+    line('managed', 'run as a managed plugin: what is wrong is answered, and never ends the agent'),
     line('version', 'print the version'),
     '',
     'SIGHUP has the TLS files read again.',

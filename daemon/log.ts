@@ -10,10 +10,12 @@ const text = format.printf(({ level, message, timestamp, ...facts }) => {
 const show = (value: unknown) =>
   typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : (JSON.stringify(value) ?? String(value));
 
-/** Lines on standard error: time, level, text, facts as key=value. */
-export const createLog = (level: keyof Logger): Logger =>
+const LEVELS: readonly (keyof Logger)[] = ['error', 'warn', 'info', 'debug'];
+
+/** Lines on standard error, or those of `stderr` alone: time, level, text, facts as key=value. */
+export const createLog = (level: keyof Logger, stderr = LEVELS): Logger =>
   createLogger({
     level,
     format: format.combine(format.timestamp(), text),
-    transports: [new transports.Console({ stderrLevels: ['error', 'warn', 'info', 'debug'] })],
+    transports: [new transports.Console({ stderrLevels: [...stderr] })],
   });

@@ -9,9 +9,13 @@ import { SandError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { type Methods, PluginServer } from '../plugin/server.js';
 import { type CommandLine, readCommandLine, usage } from './config.js';
+import { end, onHangUp, stopped } from './lifetime.js';
+import { runManaged } from './managed.js';
 import { apiSocketOf } from './settings.js';
 import { openTls } from './tls.js';
 
+const argv = process.argv.slice(2);
+const isManaged = argv.includes('--managed');
 const EXIT_BROKEN_SETTING = 2;
 
 export const version = () =>
@@ -30,26 +34,6 @@ function checking<T>(work: () => T): T {
   } catch (error) {
     return refuse(error);
   }
-}
-
-/** The first SIGTERM or SIGINT. As PID 1 of a managed plugin Node ignores them unless somebody listens. */
-const stopped = () =>
-  new Promise<string>(resolve => {
-    for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => resolve(signal));
-  });
-
-/** Keeps SIGHUP, which ends a process that does not listen, until somebody can act on it. */
-function onHangUp(): (act: () => void) => void {
-  let act: (() => void) | undefined;
-  let pending = false;
-  process.on('SIGHUP', () => {
-    pending = act === undefined;
-    act?.();
-  });
-  return reload => {
-    act = reload;
-    if (pending) act();
-  };
 }
 
 async function run({ config, greet, warnings }: CommandLine & { kind: 'run' }): Promise<void> {
@@ -78,17 +62,12 @@ async function run({ config, greet, warnings }: CommandLine & { kind: 'run' }): 
     return refuse(error);
   });
   hungUp(() => agent.reload());
-  const signal = await stop;
-  logger.info('stopping', { signal });
-  // An agent must end within a second: what hangs then has nothing left to lose.
-  setTimeout(() => process.exit(0), 900).unref();
-  await plugin[Symbol.asyncDispose]();
-  await agent[Symbol.asyncDispose]();
-  process.exit(0);
+  await end(await stop, { plugin, agent, logger });
 }
 
-const commandLine = checking(() => readCommandLine(process.argv.slice(2), process.env));
-if (commandLine.kind === 'run') await run(commandLine);
+const commandLine = isManaged ? undefined : checking(() => readCommandLine(argv, process.env));
+if (!commandLine) await runManaged(argv, version());
+else if (commandLine.kind === 'run') await run(commandLine);
 else if (commandLine.kind === 'print-config') {
   for (const warning of commandLine.warnings) process.stderr.write(`sand-agent: ${warning}\n`);
   const { printConfig } = await import('./print-config.js');

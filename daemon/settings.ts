@@ -194,6 +194,20 @@ export const SETTINGS = {
     path,
     'where dockerd finds the driver',
   ),
+  shortSocket: setting<string | undefined>(
+    'short-socket',
+    ['SAND_SHORT_SOCKET'],
+    none,
+    path,
+    'second place of the driver, unless another process serves it',
+  ),
+  hostRun: setting<string | undefined>(
+    'host-run',
+    ['SAND_HOST_RUN'],
+    none,
+    path,
+    "where the host's /run is, if not at /run",
+  ),
   logLevel: setting(
     'log-level',
     ['SAND_LOG_LEVEL'],

@@ -38,6 +38,8 @@ export interface PluginServerOptions {
   readonly path: string;
   /** Resolves when the engine is there. */
   readonly methods: Promise<Methods>;
+  /** Why the engine is not there and will not be in a moment. */
+  readonly obstacle?: () => Error | undefined;
   /** Resolves early; until then nothing is logged. */
   readonly log: Promise<Logger>;
   readonly deadlineMs?: number;
@@ -104,6 +106,8 @@ export class PluginServer implements AsyncDisposable {
   }
 
   async #run(method: string, text: string): Promise<Outcome | undefined> {
+    const obstacle = this.#options.obstacle?.();
+    if (obstacle) throw obstacle;
     const methods = await this.#options.methods;
     if (!Object.hasOwn(methods, method)) return undefined;
     return methods[method]?.(parseBody(method, text));

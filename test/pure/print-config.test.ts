@@ -57,6 +57,8 @@ describe('--print-config', () => {
       ['state-dir', state, 'flag --state-dir'],
       ['run-dir', '/run/sand', 'default'],
       ['plugin-socket', '/run/docker/plugins/sand.sock', 'default'],
+      ['short-socket', '-', 'default'],
+      ['host-run', '-', 'default'],
       ['log-level', 'info', 'default'],
     ] as const;
     const width = Math.max(...table.map(([, value]) => value.length));
