@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push test-pure test-etcd test-kernel test-docker clean tools-up tools-plugin tools-test
+.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ plugin-push: tools-plugin build ## the same into a registry (REGISTRY=host:port/
 	@test -n "$(REGISTRY)" || { echo 'say where: make plugin-push REGISTRY=registry.example.com/team'; exit 1; }
 	@node dist/packaging/plugin/main.js push $(REGISTRY)/$(PLUGIN)
 
+deb: tools-plugin build ## a Debian package of agent and command line, in .build/
+	@node dist/packaging/deb/main.js
+
 clean: ## remove what was built and installed
 	rm -rf dist .build node_modules
 
@@ -75,8 +78,9 @@ tools-up:
 	$(call install,etcd:etcd-server setpriv:util-linux)
 
 tools-plugin: tools-up
-	$(call install,strip:binutils docker:docker.io)
+	$(call install,strip:binutils docker:docker.io dpkg-deb:dpkg)
 
 tools-test: tools-up tools-plugin
 	$(call install,etcdctl:etcd-client dockerd:docker.io iptables:iptables ip:iproute2 ping:iputils-ping \
-	iperf3:iperf3 docker-registry:docker-registry tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps docker-compose:docker-compose)
+	iperf3:iperf3 docker-registry:docker-registry tcpdump:tcpdump busybox:busybox-static nsenter:util-linux ps:procps docker-compose:docker-compose \
+	man:man-db groff:groff-base systemd-analyze:systemd)

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { createGzip } from 'node:zlib';
-import { output } from './command.js';
+import { output } from '../command.js';
 import { makePluginDirectory } from './rootfs.js';
 
 const DIRECTORY = fileURLToPath(new URL('../../../.build/plugin', import.meta.url));

@@ -2,16 +2,16 @@
  * Root file system of the managed plugin, from what is installed on this machine: no image, no registry, no compiler.
  * The same programs and sources give the same bytes, names, modes and times.
  */
-import { chmod, copyFile, lutimes, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { makeBundle } from '../bundle.js';
-import { output } from './command.js';
+import { output } from '../command.js';
+import { level } from '../level.js';
 
 // This file runs compiled, in dist/packaging/plugin.
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const BUNDLE = 'usr/lib/sand';
-const EPOCH = new Date(0);
 /** Mounted over by Docker, as config.json says, or by runc. */
 const MOUNT_POINTS = ['proc', 'sys', 'dev', 'run/docker/plugins', 'tmp', 'hostrun', 'tls', 'var/lib/sand'];
 
@@ -54,18 +54,3 @@ async function copyPrograms(rootfs: string): Promise<void> {
     await output(['strip', '--strip-all', '-o', join(rootfs, 'usr/bin', name), program]);
   }
 }
-
-/** Modes and times that depend on nothing but what a file is. */
-async function level(directory: string): Promise<void> {
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
-    const path = join(directory, entry.name);
-    if (entry.isDirectory()) await level(path);
-    else if (entry.isFile()) await chmod(path, isProgram(path) ? 0o755 : 0o644);
-    await lutimes(path, EPOCH, EPOCH);
-  }
-  await chmod(directory, 0o755);
-  await lutimes(directory, EPOCH, EPOCH);
-}
-
-const isProgram = (path: string) =>
-  /\/(bin|lib64|[^/]*-linux-gnu)\/[^/]+$/.test(path) || path.endsWith('/main.js');
