@@ -94,6 +94,22 @@ describe('the API', () => {
     expect(again.body.error).toContain(body.network.id);
   });
 
+  it('gives the VNI that is asked for, and refuses one that is taken with 409', async () => {
+    const made = await api().post('/networks').send({ vxlan_vni: 4242 });
+    expect([made.status, made.body.network.vxlan_vni]).toEqual([201, 4242]);
+    const again = await api().post('/networks').send({ vxlan_vni: 4242 });
+    expect([again.status, again.body.code]).toEqual([409, 'conflict']);
+    expect(again.body.error).toContain(`network ${made.body.network.id}`);
+    expect((await api().post('/networks').send({})).body.network.vxlan_vni).toBe(1);
+  });
+
+  it('gives a VNI that eight ask for to one of them', async () => {
+    const asked = Array.from({ length: 8 }, () => api().post('/networks').send({ vxlan_vni: 77 }));
+    const answers = await Promise.all(asked);
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409, 409, 409, 409, 409, 409, 409]);
+    expect(await keys()).toHaveLength(4); // record, attributes, pool, claim
+  });
+
   it.each([
     ['id', 7],
     ['id', 'no-uuid'],

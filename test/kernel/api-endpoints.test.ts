@@ -1,6 +1,8 @@
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ApiHost } from '../support/api-host.js';
+import request from 'supertest';
+import { ApiServer } from '../../api/server.js';
+import { ApiHost, VERSION } from '../support/api-host.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { mkfifoSync } from '../support/fifo.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
@@ -277,6 +279,25 @@ describe('DELETE /networks', () => {
     await bee.endpoint(id);
     const refused = await ant.api.delete(`/networks/${id}?force=true`);
     expect([refused.status, refused.body.details.hosts]).toEqual([409, ['bee']]);
+  });
+});
+
+describe('over the unix socket', () => {
+  it('an endpoint is made, listed and deleted', async () => {
+    const socketPath = join(lab.directory, 'api.sock');
+    const { engine, log } = ant.host;
+    const options = { port: 0, listen: undefined, tls: undefined, socketPath, version: VERSION, log };
+    lab.own(await ApiServer.listen(engine, options));
+    const api = request(`http+unix://${encodeURIComponent(socketPath)}`);
+    const { id } = (await api.post('/networks').send({})).body.network;
+    const container = await lab.netns('one');
+    const wish = { network_id: id, activate: true, activate_params: { ns_handle_path: container.path } };
+    const made = await api.post('/endpoints').send(wish);
+    expect(made.status).toBe(201);
+    expect(await names(container)).toEqual(['lo', 'sand0']);
+    expect((await api.get('/endpoints?hostname=ant')).body.endpoints).toEqual([made.body.endpoint]);
+    expect((await api.delete(`/endpoints/${made.body.endpoint.id}`)).status).toBe(204);
+    expect((await api.delete(`/networks/${id}`)).status).toBe(204);
   });
 });
 
