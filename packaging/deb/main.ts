@@ -13,8 +13,8 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const LIBRARY = 'usr/lib/sand';
 const PROGRAMS = { 'sand-agent': 'dist/daemon/main.js', 'sand-agent-cli': 'dist/cli/main.js' };
 
-/** Makes the package in `directory` and gives its file. */
-export async function makePackage(directory: string): Promise<string> {
+/** Makes the package in `directory` and gives its file; `compression` as dpkg-deb takes it. */
+export async function makePackage(directory: string, compression = ['-Zxz']): Promise<string> {
   const tree = join(directory, 'tree');
   await rm(tree, { recursive: true, force: true });
   const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
@@ -32,7 +32,7 @@ export async function makePackage(directory: string): Promise<string> {
     'dpkg-deb',
     '--build',
     '--root-owner-group',
-    '-Zxz',
+    ...compression,
     tree,
     file,
   ]);

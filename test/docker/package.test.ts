@@ -14,6 +14,8 @@ import { until } from '../support/until.js';
 /** Overlays of these take what the package writes. */
 const MADE_OURS = ['/usr', '/etc', '/var'];
 
+const FAST = ['-Zgzip', '-z1'];
+
 let directory: string;
 let file: string;
 let lab: DockerLab;
@@ -21,7 +23,7 @@ let host: DockerHost;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'sandpackage-'));
-  file = await makePackage(directory);
+  file = await makePackage(directory, FAST);
   lab = await DockerLab.start({ hosts: 1 });
   host = lab.host(1);
   for (const path of MADE_OURS) {
@@ -31,7 +33,7 @@ beforeAll(async () => {
     const options = `lowerdir=${path},upperdir=${at}/upper,workdir=${at}/work`;
     await host.exec(['mount', '-t', 'overlay', 'overlay', '-o', options, path]);
   }
-});
+}, 120_000);
 afterAll(async () => {
   await lab?.stop();
   await rm(directory, { recursive: true, force: true });
@@ -42,7 +44,7 @@ const isThere = async (path: string) => (await host.run(['test', '-e', path])).s
 it('is the same content twice', async () => {
   const again = await mkdtemp(join(tmpdir(), 'sandpackage-'));
   try {
-    const second = await makePackage(again);
+    const second = await makePackage(again, FAST);
     expect(await ok(['cmp', file, second])).toBe('');
   } finally {
     await rm(again, { recursive: true });
