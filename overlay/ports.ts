@@ -5,40 +5,81 @@
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
 import { findLink, type PlugContext, plugInside, retireInside, retirement } from './endpoint.js';
+import { newAddress } from './netlink/address.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
-import { delGroup, delLink, getLink, newVeth, parseLink, setLink, setPort } from './netlink/link.js';
+import {
+  delGroup,
+  delLink,
+  getLink,
+  type Link,
+  newVeth,
+  parseLink,
+  setLink,
+  setPort,
+} from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
-import type { Netns } from './netns.js';
+import { connIn, Netns } from './netns.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
+
+/** A port whose pair is to be new, with its target's namespace held open. */
+interface Attempt {
+  readonly port: WantedPort;
+  /** Undefined: the host's own, or none that could be opened. */
+  readonly netns: Netns | undefined;
+  /** Empty when the pair is to be made alone, with a look at what there is. */
+  readonly requests: readonly Request[];
+}
 
 /** Makes each port's pair, or keeps the one that is there and whole; one port's failure is not another's. */
 export function plugAll(ports: readonly WantedPort[], context: PlugContext): PlugResult[] {
-  const requests = new Map(ports.map(port => [port, requestsFor(port, context)] as const));
-  const { answers, failures } = context.overlay.attempt([...requests.values()].flat());
-  const made = byName(answers);
-  const statics: Request[] = [];
-  const results = ports.map((port): PlugResult => {
-    const link = made.get(port.overlayVeth);
-    const failed = (requests.get(port) ?? []).some(request => failures.has(request));
-    if (port.target.kind === 'netns' || failed || !link) return plugAlone(port, context);
-    statics.push(setStatic(link.index, port.targetMac));
-    return { ifName: port.target.name };
-  });
-  context.overlay.run(statics);
-  return results;
+  const attempts = ports.map(port => attemptOf(port, context));
+  try {
+    const { answers, failures } = context.overlay.attempt(attempts.flatMap(({ requests }) => requests));
+    const made = byName(answers);
+    const statics: Request[] = [];
+    const results = attempts.map((attempt): PlugResult => {
+      const { port, requests } = attempt;
+      const link = made.get(port.overlayVeth);
+      if (!link || requests.some(request => failures.has(request))) return plugAlone(port, context);
+      statics.push(setStatic(link.index, port.targetMac));
+      return finish(attempt, link, context);
+    });
+    context.overlay.run(statics);
+    return results;
+  } finally {
+    for (const { netns } of attempts) netns?.[Symbol.dispose]();
+  }
 }
 
-function requestsFor(port: WantedPort, { home, bridge, mtu }: PlugContext): Request[] {
+function attemptOf(port: WantedPort, { home, bridge, mtu }: PlugContext): Attempt {
   const { target, overlayVeth: name, overlayMac: near, targetMac: mac } = port;
-  if (target.kind === 'netns') return [];
-  const far = { name: target.name, mac, netns: home.fd };
-  return [
+  const netns = target.kind === 'netns' && target.name !== undefined ? Netns.find(target.path) : undefined;
+  const at = target.kind === 'host' ? home.fd : netns?.fd;
+  if (at === undefined || target.name === undefined) return { port, netns, requests: [] };
+  const far = { name: target.name, mac, netns: at };
+  const requests = [
     newVeth({ name, mac: near }, far, { master: bridge, mtu }),
     setPort({ name }, false),
     getLink(name),
   ];
+  return { port, netns, requests };
+}
+
+/** The target's end of a new pair: Docker's part, or addressed and up. */
+function finish(
+  { port: { target }, netns }: Attempt,
+  { peer: index }: Link,
+  { home }: PlugContext,
+): PlugResult {
+  if (target.kind === 'host') return { ifName: target.name };
+  return orError(() => {
+    if (!netns || target.name === undefined) throw new KernelError(`Namespace ${target.path} is gone`);
+    using conn = connIn(netns, home);
+    conn.run([setLink({ index }, { up: true }), newAddress(index, target.address)]);
+    return target.name;
+  });
 }
 
 const byName = (answers: readonly Message[]) => {
@@ -46,15 +87,17 @@ const byName = (answers: readonly Message[]) => {
   return new Map(links.map(link => [link.name, link] as const));
 };
 
-/** The way for everything that is not a new pair for the host's namespace. */
-function plugAlone(port: WantedPort, context: PlugContext): PlugResult {
+/** The way for everything that is not a new pair under a name that is free. */
+const plugAlone = (port: WantedPort, context: PlugContext): PlugResult =>
+  orError(() =>
+    port.target.kind === 'netns'
+      ? plugInside(port, port.target, context)
+      : keep(port, port.target.name, context),
+  );
+
+function orError(work: () => IfName): PlugResult {
   try {
-    return {
-      ifName:
-        port.target.kind === 'netns'
-          ? plugInside(port, port.target, context)
-          : keep(port, port.target.name, context),
-    };
+    return { ifName: work() };
   } catch (thrown) {
     const error = thrown instanceof SandError ? thrown : new KernelError(String(thrown), { cause: thrown });
     return { error };
