@@ -9,6 +9,7 @@ import type { HostName } from '../model/scalars.js';
 import { Kernel } from '../overlay/kernel.js';
 import { AnonymousPools } from '../plugin/anonymous-pools.js';
 import { Bindings } from '../plugin/bindings.js';
+import { ForgottenNetworks } from '../plugin/forgotten-networks.js';
 import { ipamDriver } from '../plugin/ipam-driver.js';
 import { networkDriver } from '../plugin/network-driver.js';
 import type { Methods, PluginServer } from '../plugin/server.js';
@@ -110,8 +111,12 @@ export class Agent implements AsyncDisposable {
       }),
     );
     engine.start();
-    const deps = { engine, bindings: new Bindings(engine), anonymous: new AnonymousPools() };
+    const bindings = new Bindings(engine);
+    const deps = { engine, bindings, anonymous: new AnonymousPools() };
     this.#options.methods({ ...ipamDriver(deps), ...networkDriver(deps) });
+    this.#resources.use(
+      new ForgottenNetworks({ engine, bindings, dockerSocket: dockerSocketOf(config), log }),
+    );
     this.#resources.use(
       await ApiServer.listen(engine, { ...apiOptions(config), tls: tls.http, version, log }),
     );
@@ -139,6 +144,8 @@ export class Agent implements AsyncDisposable {
     this.#lock[Symbol.dispose]();
   }
 }
+
+const dockerSocketOf = ({ hostRun = '/run' }: Config) => `${hostRun}/docker.sock`;
 
 const apiOptions = (config: Config) => ({
   port: config.httpPort,

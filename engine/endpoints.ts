@@ -45,6 +45,10 @@ export interface EndpointsDependencies {
   readonly log: Logger;
 }
 
+export interface EndpointRemoval {
+  readonly address?: 'kept' | 'returned';
+}
+
 export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
   readonly #sandboxes: Sandboxes;
@@ -202,7 +206,8 @@ export class Endpoints implements AsyncDisposable {
   /** Takes over what Docker started under an agent of the original. @throws UnavailableError. */
   inherit = (): Promise<void> => this.#inheritance.takeUp();
 
-  async remove(id: EndpointId): Promise<void> {
+  /** `address`: a reservation until Docker returns it, when it is Docker's (the default), or free at once. */
+  async remove(id: EndpointId, { address = 'kept' }: EndpointRemoval = {}): Promise<void> {
     const { mirror, reconciler, journal, log } = this.#deps;
     const record = mirror.localEndpoint(id);
     if (!record) {
@@ -214,7 +219,7 @@ export class Endpoints implements AsyncDisposable {
     reconciler.ports.leave(id);
     const [, deleted] = await Promise.allSettled([
       this.#unplug(record),
-      journal.orKeep({ kind: 'endpoint', endpoint_id: id }, () => this.#delete(record)),
+      journal.orKeep({ kind: 'endpoint', endpoint_id: id }, () => this.#delete(record, address)),
     ]);
     reconciler.ports.left(id);
     if (deleted.status === 'rejected') throw deleted.reason;
@@ -222,12 +227,12 @@ export class Endpoints implements AsyncDisposable {
   }
 
   /** Docker's IPAM calls return an address later, by a call of their own: until then it is a reservation. */
-  async #delete(record: EndpointRecord): Promise<void> {
+  async #delete(record: EndpointRecord, then: 'kept' | 'returned'): Promise<void> {
     const { addresses, keys } = this.#deps;
     const address = addressOf(record.target_veth_ip);
     const ours: OwnerCheck = owner =>
       owner && owner.endpoint_id !== record.id ? addressTaken(address, record.network_id, owner) : undefined;
-    const keep = record.docker?.address_source === 'sand-ipam';
+    const keep = then === 'kept' && record.docker?.address_source === 'sand-ipam';
     await addresses.commit({
       networkId: record.network_id,
       op: randomUUID(),

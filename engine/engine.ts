@@ -9,6 +9,7 @@ import type { StoreClient } from '../store/client.js';
 import { follow } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { readKey } from '../store/transaction.js';
+import { Departed } from './departed.js';
 import { Dialer } from './dial.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
@@ -147,9 +148,12 @@ export class Engine implements AsyncDisposable {
     await this.endpoints.inherit().catch(error => {
       this.options.log.warn('endpoints of the original not taken over', { err: describeError(error) });
     });
-    await this.reconciler.start().catch(error => {
+    const missing = await this.reconciler.start().catch(error => {
       this.options.log.error('kernel not compared at start', { err: describeError(error) });
     });
+    const { mirror, endpoints } = this;
+    const { kernel } = this.options;
+    await new Departed({ kernel, mirror, endpoints, log: this.options.log }).settle(missing ?? []);
     for (const { record } of this.networks.list()) {
       if (!signal.aborted && this.#isUnused(record.id))
         await this.networks.removeUnused(record.id).catch(() => undefined);

@@ -15,6 +15,7 @@ import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
+import { MissingPorts } from './missing-ports.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { PortQueue, type WaitingPlug } from './port-queue.js';
@@ -41,6 +42,7 @@ export class Reconciler implements AsyncDisposable {
   readonly ports: PortBook;
   readonly #queue = new PortQueue(id => void this.#mutex.run(id, () => this.#changePorts(id)));
   readonly #peerChanges: PeerChanges;
+  readonly #missing: MissingPorts;
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
@@ -52,6 +54,7 @@ export class Reconciler implements AsyncDisposable {
     this.#peerChanges = new PeerChanges(deps.mirror);
     this.ports = new PortBook(deps.mirror, deps.journal);
     this.#log = rateLimited(deps.log);
+    this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps.log);
     deps.mirror.onEvent(event => this.#onEvent(event));
   }
 
@@ -65,8 +68,11 @@ export class Reconciler implements AsyncDisposable {
     return this.#lastAt;
   }
 
-  /** After the first snapshot: every namespace of ours and every network with a local endpoint. */
-  async start(): Promise<void> {
+  /**
+   * After the first snapshot: every namespace of ours and every network with a local endpoint.
+   * Answers which endpoints have no interface.
+   */
+  async start(): Promise<EndpointId[]> {
     const { kernel, mirror, host } = this.#deps;
     const wanted = new Set(mirror.localEndpoints().map(({ network_id }) => network_id));
     for (const path of await kernel.listNamespaces(host.netnsPath, host.netnsPrefix)) {
@@ -76,12 +82,16 @@ export class Reconciler implements AsyncDisposable {
       if (mirror.network(id)) wanted.add(id);
       else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
     }
-    for (const id of wanted) await this.reconcile(id).catch(error => this.#complain(id, error));
+    const missing: EndpointId[] = [];
+    for (const id of wanted) {
+      missing.push(...((await this.reconcile(id).catch(error => this.#complain(id, error))) ?? []));
+    }
     this.#loop = this.#patrol();
+    return missing;
   }
 
-  /** One network, now. Serialised with every other change of it. */
-  reconcile(id: NetworkId): Promise<void> {
+  /** One network, now. Serialised with every other change of it. Answers which endpoints have no interface. */
+  reconcile(id: NetworkId): Promise<readonly EndpointId[]> {
     return this.#mutex.run(id, () => this.#reconcile(id));
   }
 
@@ -156,17 +166,17 @@ export class Reconciler implements AsyncDisposable {
     });
   }
 
-  async #reconcile(id: NetworkId): Promise<void> {
+  async #reconcile(id: NetworkId): Promise<readonly EndpointId[]> {
     const { kernel, mirror, host, log } = this.#deps;
     const network = mirror.network(id);
     const wanted = network && this.#wanted(network);
     if (!wanted) {
-      if (!this.#present.has(id)) return;
+      if (!this.#present.has(id)) return [];
       await kernel.removeNetwork(netnsOf(host, id));
       this.#present.delete(id);
       this.#peerChanges.drop(id);
       log.info('overlay namespace removed', { network_id: id });
-      return;
+      return [];
     }
     // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
     this.#peerChanges.drop(id);
@@ -187,35 +197,12 @@ export class Reconciler implements AsyncDisposable {
       });
     }
     this.#lastAt = new Date();
-    await this.#restore(wanted, report.missingPorts);
-  }
-
-  /** Interfaces that are gone: made again where we had placed them; where Docker did, Docker alone can. */
-  async #restore(wanted: WantedNetwork, missing: readonly EndpointId[]): Promise<void> {
-    const { networkId: id, ports } = wanted;
-    const gone = ports.filter(
-      ({ endpointId }) => missing.includes(endpointId) && !this.ports.isJoining(id, endpointId),
+    const gone = wanted.ports.filter(
+      ({ endpointId }) => report.missingPorts.includes(endpointId) && !this.ports.isJoining(id, endpointId),
     );
-    const ours = gone.filter(({ target }) => target.kind === 'netns');
-    const results =
-      ours.length > 0 ? await this.#deps.kernel.changePorts(wanted, { plug: ours, unplug: [] }) : [];
-    for (const [i, { endpointId }] of ours.entries()) {
-      const result = results[i];
-      const facts = { network_id: id, endpoint_id: endpointId };
-      if (result && 'error' in result) {
-        this.#log.warn('interface of an endpoint is missing', { ...facts, err: describeError(result.error) });
-        continue;
-      }
-      this.#repairs += 1;
-      this.#deps.log.warn('interface of an endpoint made again', facts);
-    }
-    for (const { endpointId, target } of gone) {
-      // One without a sandbox is about to be joined, by Docker's next call.
-      const { target_netns_path = '' } = this.#deps.mirror.localEndpoint(endpointId) ?? {};
-      if (target.kind === 'host' && target_netns_path !== '') {
-        this.#log.warn('interface of an endpoint is missing', { network_id: id, endpoint_id: endpointId });
-      }
-    }
+    const { repairs, missing } = await this.#missing.restore(wanted, gone);
+    this.#repairs += repairs;
+    return missing;
   }
 
   async #checkMtu(network: Network): Promise<void> {

@@ -169,7 +169,7 @@ export class Bindings {
   async #removeForgotten(networkId: NetworkId, dockerNetworkId: string): Promise<void> {
     const { mirror, endpoints } = this.#engine;
     for (const { id, docker } of mirror.localEndpoints(networkId)) {
-      if (docker?.network_id === dockerNetworkId) await endpoints.remove(id);
+      if (docker?.network_id === dockerNetworkId) await endpoints.remove(id, { address: 'returned' });
     }
   }
 

@@ -1,0 +1,67 @@
+/**
+ * Endpoints whose container ended while no agent was there to be told, or with its machine: their interface is gone
+ * and so is their namespace. Docker's are removed, with their address, since Docker tells nobody twice; those made for a
+ * namespace stay with their address, as their owner's, and are active no more. Looked for once, after the first compare.
+ */
+import { describeError, InvalidError } from '../model/errors.js';
+import type { Logger } from '../model/log.js';
+import type { EndpointRecord } from '../model/records.js';
+import type { EndpointId, NetnsPath } from '../model/scalars.js';
+import type { Kernel } from '../overlay/kernel.js';
+import type { Endpoints } from './endpoints.js';
+import type { Mirror } from './mirror.js';
+
+/** Chosen: Docker joins an endpoint right after it made it; one older, without a sandbox, was never joined. */
+const JOINED_WITHIN_MS = 60_000;
+
+export interface DepartedDependencies {
+  readonly kernel: Kernel;
+  readonly mirror: Mirror;
+  readonly endpoints: Endpoints;
+  readonly log: Logger;
+}
+
+export class Departed {
+  readonly #deps: DepartedDependencies;
+
+  constructor(deps: DepartedDependencies) {
+    this.#deps = deps;
+  }
+
+  /** @param missing endpoints of this host without their interface */
+  async settle(missing: readonly EndpointId[]): Promise<void> {
+    const { mirror, log } = this.#deps;
+    for (const id of missing) {
+      const record = mirror.localEndpoint(id);
+      if (!record || !(await this.#isOver(record))) continue;
+      await this.#end(record).catch(error => {
+        log.warn('endpoint of a container that is gone not settled', {
+          endpoint_id: id,
+          err: describeError(error),
+        });
+      });
+    }
+  }
+
+  async #isOver({ target_netns_path: path, created_at }: EndpointRecord): Promise<boolean> {
+    if (path === '') return Date.now() - Date.parse(created_at) > JOINED_WITHIN_MS;
+    try {
+      await this.#deps.kernel.freeTargetName(path as NetnsPath);
+      return false;
+    } catch (error) {
+      return error instanceof InvalidError;
+    }
+  }
+
+  async #end(record: EndpointRecord): Promise<void> {
+    const { endpoints, log } = this.#deps;
+    const { id: endpoint_id, network_id } = record;
+    if (record.docker) {
+      await endpoints.remove(endpoint_id, { address: 'returned' });
+      log.warn('endpoint of a container that is gone removed', { endpoint_id, network_id });
+    } else {
+      await endpoints.rewrite({ ...record, active: false });
+      log.warn('endpoint of a namespace that is gone deactivated', { endpoint_id, network_id });
+    }
+  }
+}
