@@ -6,6 +6,9 @@ import { type IpAddress, parseIpv4 } from '../model/scalars.js';
 
 const ELSEWHERE = '192.0.2.1'; // TEST-NET-1 (RFC 5737): nobody's, so only the default route leads there
 
+/** Docker makes them as containers come, so that what was the only address at one start would not be so at the next. */
+const DOCKER_BRIDGE = /^(docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
+
 /** Source address of the default route: connecting a UDP socket asks the kernel and sends nothing. */
 function sourceOfDefaultRoute(): Promise<IpAddress | undefined> {
   const socket = createSocket('udp4');
@@ -27,8 +30,8 @@ export async function chooseVtep(told: string | undefined): Promise<IpAddress> {
   if (told !== undefined) return parseIpv4(told, 'PEER_IP');
   const source = await sourceOfDefaultRoute();
   if (source) return source;
-  const addresses = Object.values(networkInterfaces())
-    .flatMap(list => list ?? [])
+  const addresses = Object.entries(networkInterfaces())
+    .flatMap(([name, list]) => (DOCKER_BRIDGE.test(name) ? [] : (list ?? [])))
     .filter(({ family, internal }) => family === 'IPv4' && !internal)
     .map(({ address }) => address);
   const [only, ...more] = addresses;

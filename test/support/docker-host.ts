@@ -1,5 +1,5 @@
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandOptions, CommandResult } from './command.js';
 import { run } from './command.js';
@@ -43,6 +43,7 @@ export class DockerHost {
   readonly #cli: string;
   #flags: readonly string[];
   #dockerd: DaemonProcess | undefined;
+  #containerd: DaemonProcess | undefined;
 
   private constructor(plan: DockerHostPlan, namespaces: HostNamespaces, cli: string) {
     this.name = plan.name;
@@ -166,6 +167,13 @@ export class DockerHost {
     await this.startDockerd(flags);
   }
 
+  /** Containers and managed plugins outlive it. */
+  async restartContainerd(signal: NodeJS.Signals): Promise<void> {
+    await this.#containerd?.stop(signal);
+    await rm(this.path(CONTAINERD_SOCKET), { force: true }); // what answers is the new one
+    await this.#startContainerd();
+  }
+
   /** Whether dockerd serves its API. @throws {Error} when nothing listens. */
   async ping(): Promise<boolean> {
     const headers = { Host: 'docker' };
@@ -180,12 +188,12 @@ export class DockerHost {
   async #startContainerd(): Promise<void> {
     const config = join(this.root, 'containerd.toml');
     await writeFile(config, containerdConfig(join(this.root, 'containerd')));
-    const containerd = await DaemonProcess.start(this.namespaces, {
+    this.#containerd = await DaemonProcess.start(this.namespaces, {
       what: `containerd of ${this.name}`,
       argv: ['containerd', '--config', config],
       logFile: join(this.root, 'containerd.log'),
     });
-    await containerd.untilReady(() => access(this.path(CONTAINERD_SOCKET)).then(() => true), 20_000);
+    await this.#containerd.untilReady(() => access(this.path(CONTAINERD_SOCKET)).then(() => true), 20_000);
   }
 
   #dockerdFlags(): string[] {

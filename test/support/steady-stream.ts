@@ -14,11 +14,15 @@ export interface StreamEnd {
 export class SteadyStream {
   readonly #children: readonly [server: ChildProcess, client: ChildProcess];
   #out = '';
+  #lastAt = performance.now();
+  #longestGapMs = 0;
 
   private constructor(children: readonly [ChildProcess, ChildProcess]) {
     this.#children = children;
     children[1].stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#out += text;
+      this.#longestGapMs = Math.max(this.#longestGapMs, performance.now() - this.#lastAt);
+      this.#lastAt = performance.now();
     });
   }
 
@@ -36,6 +40,11 @@ export class SteadyStream {
 
   get received(): number {
     return this.#out.split('\n').length - 1;
+  }
+
+  /** The longest time without an answer so far. */
+  get longestGapMs(): number {
+    return this.#longestGapMs;
   }
 
   /** Waits until it has gone on for a while; true when all lines so far came, in order. */
