@@ -57,7 +57,7 @@ describe('a start', () => {
     const ms = await restartMs(on);
     process.stdout.write(`socket answers ${what}: ${ms.toFixed(0)} ms\n`);
     expect(ms).toBeLessThan(READY_WITHIN_MS);
-    // Docker has come back to it; disabled within the half second after a start it is in a state of its own (20.10).
+    // Docker has come back to it. Disabled within half a second of that start, it takes Docker 12 s (20.10).
     await on.dockerFails(...managedNetwork('probe'), '--opt', 'nonsense=1');
     expect(await enabled(on)).toBe('true');
   });
