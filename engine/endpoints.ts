@@ -152,6 +152,16 @@ export class Endpoints implements AsyncDisposable {
     });
   }
 
+  /** After this host's VTEP address has changed its records say so, and others send there. @throws UnavailableError. */
+  async followVtep(): Promise<void> {
+    const { mirror, host, log } = this.#deps;
+    for (const record of mirror.localEndpoints()) {
+      if (record.host_ip === host.vtep) continue;
+      await this.rewrite({ ...record, host_ip: host.vtep });
+      log.info('endpoint follows the VTEP address', { endpoint_id: record.id, was: record.host_ip });
+    }
+  }
+
   /** Writes a changed record, if the endpoint still exists. */
   async rewrite(record: EndpointRecord): Promise<void> {
     const { store, keys, mirror } = this.#deps;

@@ -145,12 +145,11 @@ export class Engine implements AsyncDisposable {
     const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
     await Promise.race([this.#started, stopped]);
     if (signal.aborted) return;
-    await this.endpoints.inherit().catch(error => {
-      this.options.log.warn('endpoints of the original not taken over', { err: describeError(error) });
-    });
-    const missing = await this.reconciler.start().catch(error => {
-      this.options.log.error('kernel not compared at start', { err: describeError(error) });
-    });
+    const attempt = <T>(step: Promise<T>, text: string) =>
+      step.catch(error => void this.options.log.error(text, { err: describeError(error) }));
+    await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
+    await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
+    const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
     const { mirror, endpoints } = this;
     const { kernel } = this.options;
     await new Departed({ kernel, mirror, endpoints, log: this.options.log }).settle(missing ?? []);
@@ -168,7 +167,7 @@ export class Engine implements AsyncDisposable {
       host: host.name,
       log,
     });
-    await orphans.remove().catch(error => log.warn('orphans not looked for', { err: describeError(error) }));
+    await attempt(orphans.remove(), 'orphans not looked for');
   }
 
   /** Resolves when the mirror holds the first snapshot. @throws UnavailableError when etcd does not answer. */

@@ -1,15 +1,17 @@
+import { join } from 'node:path';
 import { endpointIdOf } from '../../engine/host.js';
-import { newEndpointId, parseNetworkId } from '../../model/scalars.js';
+import { newEndpointId, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { ApiHost, type ApiHostPlan } from '../support/api-host.js';
 import { ok } from '../support/command.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
-import { NetnsLab, type TestNetns } from '../support/netns.js';
+import { NetnsLab, TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
 
 let etcd: EtcdCluster;
 let lab: NetnsLab;
 let plan: ApiHostPlan;
 let ant: ApiHost;
+let beeNetns: TestNetns;
 let prefix = '';
 let tests = 0;
 
@@ -20,7 +22,8 @@ afterAll(() => etcd.stop());
 beforeEach(async () => {
   prefix = `/departed-${++tests}`;
   lab = await NetnsLab.open();
-  const [netns] = await lab.hosts('ant');
+  const [netns, other] = await lab.hosts('ant', 'bee');
+  beeNetns = other;
   plan = { hosts: etcd.hosts, prefix, name: 'ant', netns, vtep: '10.99.0.1' };
   ant = await ApiHost.open(plan);
 });
@@ -116,5 +119,27 @@ describe('an agent that was away', () => {
     });
     expect(await living.addresses('sand0')).toEqual(['10.0.0.3/24 brd 10.0.0.255']);
     expect((await ant.endpoint(id)).body.endpoint.target_veth_ip).toBe('10.0.0.4/24');
+  });
+
+  it('and whose VTEP address has changed meanwhile is followed by the others', async () => {
+    await using bee = await ApiHost.open({ ...plan, name: 'bee', netns: beeNetns, vtep: '10.99.0.2' });
+    const { id } = await ant.network();
+    const [one, two] = [await lab.netns('one'), await lab.netns('two')];
+    await ant.endpoint(id, one.path);
+    await bee.endpoint(id, two.path);
+    await until(async () => (await two.ping('10.0.0.2')) === 1, { what: 'two reaches one' });
+    plan = { ...plan, vtep: '10.99.0.9' };
+    await whileAway(() =>
+      plan.netns.ip('address delete 10.99.0.1/24 dev eth0', 'address add 10.99.0.9/24 dev eth0'),
+    );
+    await until(async () => (await two.ping('10.0.0.2')) === 1, {
+      what: 'two reaches one again',
+      timeoutMs: 2_000,
+    });
+    expect((await records()).map(({ host_ip }) => host_ip)).toEqual(['10.99.0.9']);
+    const overlay = new TestNetns(parseNetnsPath(join(bee.host.directory, 'netns', `sc-ns-${id}`)));
+    expect(await overlay.fdb('vxlan0')).toContainEqual(
+      expect.objectContaining({ mac: '02:84:0a:00:00:02', dst: '10.99.0.9' }),
+    );
   });
 });
