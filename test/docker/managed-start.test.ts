@@ -1,5 +1,6 @@
 /** The start of a managed plugin in the worst of worlds, and its short name in a Docker that never knew another. */
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { DockerHost } from '../support/docker-host.js';
 import { DockerLab } from '../support/docker-lab.js';
 import { DRIVER, ManagedPlugin, managedNetwork, pluginLog, pluginPid } from '../support/managed-plugin.js';
@@ -111,4 +112,26 @@ describe('--driver sand', () => {
       timeoutMs: 10_000,
     });
   });
+});
+
+describe('what happened while the plugin was disabled', () => {
+  it('is settled after its start: a container that is gone, and Docker networks that Docker does not know', async () => {
+    const shown = async (path: string) => {
+      const { text } = await unixRequest({ socket: host.path('/run/sand/api.sock'), path });
+      return JSON.parse(text);
+    };
+    await host.docker(...managedNetwork('gone'));
+    await runSleeper(host, 'left', '--network', 'gone');
+    expect((await shown('/endpoints')).endpoints).toHaveLength(1);
+    const container = Number(await host.docker('inspect', '--format', '{{.State.Pid}}', 'left'));
+    await host.docker('plugin', 'disable', '--force', 'sand-net');
+    await host.stopDockerd('SIGKILL');
+    process.kill(container, 'SIGKILL');
+    await rm(host.path(join(host.root, 'docker/network/files/local-kv.db')));
+    await host.startDockerd();
+    await host.docker('plugin', 'enable', 'sand-net');
+    const settled = async () =>
+      (await shown('/networks')).networks.length + (await shown('/endpoints')).endpoints.length === 0;
+    await until(settled, { what: 'nothing of it is left', timeoutMs: 40_000 });
+  }, 90_000);
 });
