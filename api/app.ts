@@ -20,7 +20,7 @@ const STATUS: Readonly<Record<ErrorKind, number>> = {
   kernel: 500,
 };
 
-/** What an error is to a client: status and body. Our own defects say so without their text. */
+/** What an error is to a client: status and body. */
 export function errorAnswer(thrown: unknown): { readonly status: number; readonly body: object } {
   const { kind, message, facts } = toSandError(thrown);
   return { status: STATUS[kind], body: { error: message, code: kind, details: facts } };

@@ -18,7 +18,7 @@ import { Keys } from '../store/keys.js';
 import { StateLock } from '../store/state-lock.js';
 import { chooseStore } from './choose-store.js';
 import { greeting } from './greeting.js';
-import { apiSocketOf, type Config } from './settings.js';
+import { apiSocketOf, type Config, dockerSocketOf } from './settings.js';
 import { ShortSocket } from './short-socket.js';
 import { type AgentTls, reloadTls } from './tls.js';
 import { chooseVtep } from './vtep.js';
@@ -115,7 +115,7 @@ export class Agent implements AsyncDisposable {
     const deps = { engine, bindings, anonymous: new AnonymousPools() };
     this.#options.methods({ ...ipamDriver(deps), ...networkDriver(deps) });
     this.#resources.use(
-      new ForgottenNetworks({ engine, bindings, dockerSocket: dockerSocketOf(config), log }),
+      ForgottenNetworks.start({ engine, bindings, dockerSocket: dockerSocketOf(config), log }),
     );
     this.#resources.use(
       await ApiServer.listen(engine, { ...apiOptions(config), tls: tls.http, version, log }),
@@ -144,8 +144,6 @@ export class Agent implements AsyncDisposable {
     this.#lock[Symbol.dispose]();
   }
 }
-
-const dockerSocketOf = ({ hostRun = '/run' }: Config) => `${hostRun}/docker.sock`;
 
 const apiOptions = (config: Config) => ({
   port: config.httpPort,

@@ -1,19 +1,17 @@
 /** What `make up` ends with: the commands to type next. */
 import { connect } from 'node:net';
-import type { Config } from './settings.js';
+import { type Config, dockerSocketOf } from './settings.js';
 
-const DOCKER_SOCKET = '/var/run/docker.sock';
-
-function dockerAnswers(): Promise<boolean> {
+function dockerAnswers(path: string): Promise<boolean> {
   return new Promise(resolve => {
-    const socket = connect(DOCKER_SOCKET, () => resolve(true));
+    const socket = connect(path, () => resolve(true));
     socket.on('error', () => resolve(false));
     socket.on('connect', () => socket.destroy());
   });
 }
 
 export async function greeting(config: Config): Promise<string> {
-  const start = (await dockerAnswers())
+  const start = (await dockerAnswers(dockerSocketOf(config)))
     ? []
     : ['Docker does not answer on this machine. Start it first, in another terminal:', '', '  dockerd', ''];
   return [

@@ -222,6 +222,8 @@ export type Config = {
   readonly [K in Name]: (typeof SETTINGS)[K] extends Setting<infer T> ? T : never;
 };
 
+/** Docker's own API, as this process finds it. */
+export const dockerSocketOf = ({ hostRun = '/run' }: Config) => `${hostRun}/docker.sock`;
 export const apiSocketOf = ({ runDir }: Config) => `${runDir}/api.sock`;
 
 export interface Source {

@@ -94,7 +94,6 @@ export class Engine implements AsyncDisposable {
       keys,
       kernel,
       mirror: this.mirror,
-      networks: this.networks,
       endpoints: this.endpoints,
       host: host.name,
       log,

@@ -20,14 +20,12 @@ import type { Purpose } from './endpoint-record.js';
 import type { Endpoints } from './endpoints.js';
 import type { Mirror } from './mirror.js';
 import { followedTo } from './network-creation.js';
-import type { Networks } from './networks.js';
 
 export interface NetnsEndpointsDependencies {
   readonly store: StoreClient;
   readonly keys: Keys;
   readonly kernel: Kernel;
   readonly mirror: Mirror;
-  readonly networks: Networks;
   readonly endpoints: Endpoints;
   readonly host: HostName;
   readonly log: Logger;
@@ -59,8 +57,7 @@ export class NetnsEndpoints {
    * or MAC is taken. ExhaustedError. KernelError. UnavailableError.
    */
   async create({ networkId, netns, address, mac }: NetnsEndpoint): Promise<EndpointRecord> {
-    const { endpoints, networks } = this.#deps;
-    await networks.get(networkId);
+    const { endpoints } = this.#deps;
     if (mac) this.#refuseTwin(networkId, mac);
     const purpose = await this.#purpose(netns);
     const record = await endpoints.create({ id: newEndpointId(), networkId, address, mac, purpose });

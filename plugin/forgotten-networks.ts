@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { Engine } from '../engine/engine.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { isPending } from '../model/records.js';
+import { type BindingRecord, isPending } from '../model/records.js';
 import type { Bindings } from './bindings.js';
 
 // Chosen by us.
@@ -25,25 +25,29 @@ export interface ForgottenNetworksOptions {
   readonly bindings: Bindings;
   readonly dockerSocket: string;
   readonly log: Logger;
-  /** Default 15 s. */
-  readonly apartMs?: number;
 }
 
 export class ForgottenNetworks implements AsyncDisposable {
   readonly #options: ForgottenNetworksOptions;
   readonly #stop = new AbortController();
-  readonly #work: Promise<void>;
+  #work: Promise<void> = Promise.resolve();
 
-  constructor(options: ForgottenNetworksOptions) {
+  private constructor(options: ForgottenNetworksOptions) {
     this.#options = options;
-    this.#work = this.#look().catch(error => {
-      if (!this.#stop.signal.aborted)
-        options.log.debug('Docker networks not compared', { err: describeError(error) });
+  }
+
+  /** Looks in the background, once. */
+  static start(options: ForgottenNetworksOptions): ForgottenNetworks {
+    const forgotten = new ForgottenNetworks(options);
+    forgotten.#work = forgotten.#look().catch(error => {
+      if (forgotten.#stop.signal.aborted) return;
+      options.log.debug('Docker networks not compared', { err: describeError(error) });
     });
+    return forgotten;
   }
 
   async #look(): Promise<void> {
-    const { engine, bindings, log } = this.#options;
+    const { engine } = this.#options;
     await this.#persist(() => engine.ready());
     const bound = engine.networks.list().flatMap(({ record }) => engine.mirror.bindings(record.id));
     const ours = bound.filter(
@@ -56,15 +60,25 @@ export class ForgottenNetworks implements AsyncDisposable {
       const present = await this.#dockerNetworks();
       absent = absent.filter(id => !present.has(id));
     }
-    for (const id of absent) {
-      log.warn('Docker network is gone, its binding too', { docker_id: id });
-      await bindings.unbind(id);
+    for (const binding of ours) {
+      if (absent.includes(binding.docker_network_id)) await this.#unbind(binding);
     }
   }
 
+  /** Not with endpoints that outlived the start's compare: their containers run, perhaps under another dockerd. */
+  async #unbind({ network_id, docker_network_id: id }: BindingRecord): Promise<void> {
+    const { engine, bindings, log } = this.#options;
+    const facts = { network_id, docker_id: id };
+    if (engine.mirror.localEndpoints(network_id).some(({ docker }) => docker?.network_id === id)) {
+      log.warn('Docker does not know a network whose containers have interfaces; left alone', facts);
+      return;
+    }
+    log.warn('Docker network is gone, its binding too', facts);
+    await bindings.unbind(id);
+  }
+
   #pause(): Promise<unknown> {
-    const { apartMs = APART_MS } = this.#options;
-    return sleep(apartMs, undefined, { signal: this.#stop.signal, ref: false });
+    return sleep(APART_MS, undefined, { signal: this.#stop.signal, ref: false });
   }
 
   async #dockerNetworks(): Promise<ReadonlySet<string>> {

@@ -1,15 +1,16 @@
 /** The errors of a client: the six kinds of SAND, with what the agent answered. */
 import * as model from '../../model/errors.js';
 
-// biome-ignore lint/suspicious/noExplicitAny: TypeScript asks it of the base of a mixin (TS2545)
-type ErrorClass = new (...args: any[]) => Error & Pick<model.SandError, 'kind' | 'facts'>;
+type ErrorClass<Kind extends model.ErrorKind> = new (
+  ...args: ConstructorParameters<typeof model.SandError>
+) => Error & { readonly kind: Kind; readonly facts: model.Facts };
 
-function answered<Kind extends ErrorClass>(Kind: Kind) {
-  return class extends Kind {
+function answered<Kind extends model.ErrorKind>(Base: ErrorClass<Kind>) {
+  return class extends Base {
     /** HTTP's status; undefined when no agent answered, or none was asked. */
     status: number | undefined;
     /** The agent's word for the kind. */
-    get code(): model.ErrorKind {
+    get code(): Kind {
       return this.kind;
     }
     /** Facts of the refusal: `field`, `network_id` and the like. */

@@ -122,11 +122,16 @@ describe('what happened while the plugin was disabled', () => {
     };
     await host.docker(...managedNetwork('gone'));
     await runSleeper(host, 'left', '--network', 'gone');
+    const recorded = async () => (await shown('/endpoints')).endpoints[0]?.target_netns_path !== '';
+    await until(recorded, { what: 'its sandbox is recorded' });
     expect((await shown('/endpoints')).endpoints).toHaveLength(1);
     const container = Number(await host.docker('inspect', '--format', '{{.State.Pid}}', 'left'));
+    const sandbox = await host.docker('inspect', '--format', '{{.NetworkSettings.SandboxKey}}', 'left');
     await host.docker('plugin', 'disable', '--force', 'sand-net');
     await host.stopDockerd('SIGKILL');
     process.kill(container, 'SIGKILL');
+    // As dockerd does when a container ends while the plugin is disabled.
+    await host.exec(['umount', '--lazy', sandbox]);
     await rm(host.path(join(host.root, 'docker/network/files/local-kv.db')));
     await host.startDockerd();
     await host.docker('plugin', 'enable', 'sand-net');

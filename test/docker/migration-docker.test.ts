@@ -56,6 +56,15 @@ describe('a Docker host moves over while its containers run', () => {
   const endpoints = async () => (await lab.endpoints(id)).map(addressOf).sort();
   const dockerEndpoints = () => lab.etcd.keys('/sc-net/docker-endpoints/');
   /** No interface of either agent is left in the host's own namespace. */
+  /** Later than at once: etcd was away. */
+  async function untilReturned(address: string): Promise<void> {
+    const timeoutMs = 15_000;
+    const hasRecord = async () => (await endpoints()).includes(address);
+    await until(async () => !(await hasRecord()), { what: 'the record is gone', timeoutMs });
+    const isTaken = async () => (await bits()).includes(bitOf(address));
+    await until(async () => !(await isTaken()), { what: 'the bit is clear', timeoutMs });
+  }
+
   const untilHostIsClean = () =>
     until(async () => (await snapshot(one)).links.every(name => !/^(s|x)and/.test(name)), {
       what: 'host is clean',
@@ -216,14 +225,7 @@ describe('a Docker host moves over while its containers run', () => {
     } finally {
       lab.etcd.resume();
     }
-    await until(async () => !(await endpoints()).includes(address), {
-      what: 'the record is gone',
-      timeoutMs: 15_000,
-    });
-    await until(async () => !(await bits()).includes(bitOf(address)), {
-      what: 'the bit is clear',
-      timeoutMs: 15_000,
-    });
+    await untilReturned(address);
     await untilHostIsClean();
   }, 120_000);
 
@@ -237,14 +239,7 @@ describe('a Docker host moves over while its containers run', () => {
     } finally {
       lab.etcd.resume();
     }
-    await until(async () => !(await endpoints()).includes(address), {
-      what: 'the record is gone',
-      timeoutMs: 15_000,
-    });
-    await until(async () => !(await bits()).includes(bitOf(address)), {
-      what: 'the bit is clear',
-      timeoutMs: 15_000,
-    });
+    await untilReturned(address);
     await untilHostIsClean();
   }, 120_000);
 
