@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker clean tools-up tools-plugin tools-test
+.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: tools-test build ## two Docker hosts on this machine, one network, drawn o
 bench: tools-test build ## the budgets, each beside a baseline of the same run (ROW=name for one)
 	@node dist/bench/main.js
 
-test: tools-test ok test-kernel test-docker ## everything: types, lint, layers, pure, etcd, kernel, docker
+test: tools-test ok test-kernel test-docker test-faults ## everything: types, lint, layers, pure, etcd, kernel, docker, faults
 
 ok: types lint test-pure test-etcd ## what must be green before every commit
 
@@ -44,6 +44,9 @@ test-kernel: build tools-test ## overlay in real network namespaces (root)
 
 test-docker: build tools-test ## real dockerds in namespaces (root)
 	@$(JEST) --runInBand dist/test/docker
+
+test-faults: build tools-test ## what must hold when things break: crashes, damage, a bad etcd (root)
+	@$(JEST) --runInBand dist/test/faults
 
 bundle: build ## the agent and its command line without node_modules, in .build/bundle
 	@node dist/packaging/bundle.js

@@ -2,24 +2,25 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Addresses } from '../ipam/addresses.js';
 import { describeError, UnavailableError } from '../model/errors.js';
-import { type Logger, rateLimited } from '../model/log.js';
+import type { Logger } from '../model/log.js';
 import { addressOf, type IpAddress, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import type { StoreClient } from '../store/client.js';
 import { follow } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
-import { readKey } from '../store/transaction.js';
 import { Departed } from './departed.js';
 import { Dialer } from './dial.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
-import { Journal, type Teardown } from './journal.js';
+import { Journal } from './journal.js';
+import { KeptTeardowns } from './kept-teardowns.js';
 import { Mirror } from './mirror.js';
 import { NetnsEndpoints } from './netns-endpoints.js';
 import { Networks } from './networks.js';
 import { Orphans } from './orphans.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
+import { UnusedNetworks } from './unused-networks.js';
 
 const REPLAY_EVERY_MS = 1_000; // chosen: current within 2 s of etcd's return
 const SNAPSHOT_WITHIN_MS = 5_000; // chosen: below every edge's deadline
@@ -48,17 +49,13 @@ export class Engine implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tasks: Promise<void>[] = [];
   readonly #started: Promise<void>;
-  readonly #unbind = new Set<(dockerNetworkId: string) => Promise<void>>();
+  readonly keptTeardowns: KeptTeardowns;
+  readonly #unused: UnusedNetworks;
   #firstSnapshot: () => void = () => undefined;
-  readonly #quietLog: Logger;
-  #replaying = false;
-  /** Networks that lost their last user while etcd was away. */
-  readonly #unswept = new Set<NetworkId>();
 
   constructor(options: EngineOptions) {
     const { store, keys, kernel, host, log } = options;
     this.options = options;
-    this.#quietLog = rateLimited(log);
     this.journal = new Journal(options.journalPath, log, () => !store.answering);
     this.mirror = new Mirror(keys, host.name, log);
     this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
@@ -98,7 +95,18 @@ export class Engine implements AsyncDisposable {
       host: host.name,
       log,
     });
-    const { endpoints, netnsEndpoints, mirror } = this;
+    const { endpoints, netnsEndpoints, mirror, networks, journal, reservations } = this;
+    this.keptTeardowns = new KeptTeardowns({
+      store,
+      keys,
+      mirror,
+      journal,
+      endpoints,
+      reservations,
+      host: host.name,
+      log,
+    });
+    this.#unused = new UnusedNetworks({ mirror, networks, host: host.name, log });
     this.dialer = new Dialer({ kernel, mirror, endpoints, netnsEndpoints, host: host.name });
     this.#started = new Promise(resolve => {
       this.#firstSnapshot = resolve;
@@ -109,15 +117,12 @@ export class Engine implements AsyncDisposable {
   start(): void {
     const { log } = this.options;
     this.mirror.onEvent(event => {
-      const unbound = event.kind === 'binding-gone' && event.hostname === this.options.host.name;
-      if (unbound || (event.kind === 'local' && this.#isUnused(event.networkId)))
-        this.#sweep(event.networkId);
       const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
       if (gone) this.#addresses.forget(event.networkId);
     });
     const replay = setInterval(() => {
-      void this.#replay();
-      for (const id of this.#unswept) this.#sweep(id);
+      void this.keptTeardowns.replay();
+      this.#unused.tryAgain();
     }, REPLAY_EVERY_MS);
     this.#stop.signal.addEventListener('abort', () => clearInterval(replay));
     this.#tasks.push(
@@ -132,7 +137,7 @@ export class Engine implements AsyncDisposable {
         onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),
         onLine: up => {
           log.debug('watch of etcd', { up });
-          if (up) void this.#replay();
+          if (up) void this.keptTeardowns.replay();
         },
       }),
       this.#begin(),
@@ -152,11 +157,8 @@ export class Engine implements AsyncDisposable {
     const { mirror, endpoints } = this;
     const { kernel } = this.options;
     await new Departed({ kernel, mirror, endpoints, log: this.options.log }).settle(missing ?? []);
-    for (const { record } of this.networks.list()) {
-      if (!signal.aborted && this.#isUnused(record.id))
-        await this.networks.removeUnused(record.id).catch(() => undefined);
-    }
-    await this.#replay();
+    await this.#unused.removeAll(signal);
+    await this.keptTeardowns.replay();
     const { store, keys, host, log } = this.options;
     const orphans = new Orphans({
       store,
@@ -203,64 +205,6 @@ export class Engine implements AsyncDisposable {
     if (network && addressOf(network.record.gateway) === address) return keys.network(id);
     const endpoint = this.mirror.bearerOf(id, address);
     return endpoint && keys.networkEndpoint(id, endpoint.endpointId);
-  }
-
-  /** Registers who carries out unbinds that the journal kept. */
-  onUnbind(unbind: (dockerNetworkId: string) => Promise<void>): void {
-    this.#unbind.add(unbind);
-  }
-
-  #isUnused(id: NetworkId): boolean {
-    return this.mirror.peers(id).size + this.mirror.bindings(id).length === 0;
-  }
-
-  /** A network that Docker made goes with its last binding and endpoint, also when a promise expired by itself. */
-  #sweep(networkId: NetworkId): void {
-    this.#unswept.delete(networkId);
-    this.networks.removeUnused(networkId).catch(error => {
-      if (error instanceof UnavailableError) this.#unswept.add(networkId);
-      this.#quietLog.warn('unused network not removed', {
-        network_id: networkId,
-        err: describeError(error),
-      });
-    });
-  }
-
-  async #replay(): Promise<void> {
-    if (this.#replaying || this.mirror.revision === 0 || this.journal.isEmpty) return;
-    this.#replaying = true;
-    try {
-      await this.journal.replay(what => this.#carryOut(what));
-    } catch (error) {
-      this.#quietLog.warn('kept teardown waits for etcd', { err: describeError(error) });
-    } finally {
-      this.#replaying = false;
-    }
-  }
-
-  async #carryOut(what: Teardown): Promise<void> {
-    const { keys, host } = this.options;
-    switch (what.kind) {
-      case 'endpoint':
-        await this.#followed(keys.nodeEndpoint(host.name, what.endpoint_id));
-        return this.endpoints.remove(what.endpoint_id);
-      case 'docker-endpoint':
-        return this.endpoints.removeDocker(what.docker_endpoint_id);
-      case 'address':
-        if (what.by_docker) return this.reservations.returned(what.network_id, what.address);
-        return this.reservations.release(what.network_id, what.address);
-      case 'reservation':
-        return this.reservations.takeBack(what.network_id, what.op);
-      case 'binding':
-        await this.#followed(keys.dockerNetwork(what.docker_network_id));
-        for (const unbind of this.#unbind) await unbind(what.docker_network_id);
-    }
-  }
-
-  /** What a key's last change came with is in the mirror. */
-  async #followed(key: string): Promise<void> {
-    const entry = await readKey(this.options.store, key);
-    if (entry) await this.mirror.reached(entry.modRevision);
   }
 
   /** Stops following and answering; kernel and etcd stay as they are. */

@@ -41,7 +41,7 @@ export class Bindings {
 
   constructor(engine: Engine) {
     this.#engine = engine;
-    engine.onUnbind(id => this.unbind(id));
+    engine.keptTeardowns.onUnbind(id => this.unbind(id));
   }
 
   /** @throws NotFoundError when Docker knows a network that nobody bound. */
