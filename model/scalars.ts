@@ -43,7 +43,8 @@ function show(value: unknown): string {
 
 /** Bad input at `field`: what was found and what would be right. */
 export function invalid(field: string, value: unknown, expected: string): InvalidError {
-  return new InvalidError(`${field} is ${show(value)}; it must be ${expected}`, { field });
+  const found = value === undefined ? 'missing' : show(value);
+  return new InvalidError(`${field} is ${found}; it must be ${expected}`, { field });
 }
 
 function parseText(value: unknown, field: string, expected: string): string {

@@ -58,7 +58,7 @@ describe('parseRange()', () => {
     ['010.0.0.0/24', 'my_range is'],
     [' 10.0.0.0/24', 'my_range is'],
     ['', 'my_range is ""'],
-    [undefined, 'my_range is undefined'],
+    [undefined, 'my_range is missing'],
     [24, 'my_range is 24'],
     [{ cidr: '10.0.0.0/24' }, 'my_range is'],
   ])('refuses %j: %s', (value, text) => {

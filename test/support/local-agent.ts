@@ -1,12 +1,14 @@
 /** The real agent as a child on this machine, without Docker: every path of its own is in one temporary directory. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePorts } from './etcd.js';
 import { protect } from './guardian.js';
+import { unmountAll } from './netns.js';
 import { startTicksOf } from './sweep.js';
 import { until } from './until.js';
 
@@ -37,8 +39,11 @@ export class LocalAgent implements AsyncDisposable {
     }
   }
 
-  /** Starts it and waits until its API's unix socket is served. */
-  static async start(env: Readonly<Record<string, string>>): Promise<LocalAgent> {
+  /** Starts it, in a network namespace where one is given, and waits until its API's unix socket is served. */
+  static async start(
+    env: Readonly<Record<string, string>>,
+    { netns }: { readonly netns?: string } = {},
+  ): Promise<LocalAgent> {
     const directory = await mkdtemp(join(tmpdir(), 'sand-agent-'));
     const protection = await protect({ directories: [directory] });
     const ports = await freePorts('127.0.0.1', 2, true);
@@ -52,7 +57,9 @@ export class LocalAgent implements AsyncDisposable {
       SAND_RUN_DIR: join(directory, 'run'),
       SAND_PLUGIN_SOCKET: join(directory, 'plugin.sock'),
     };
-    const child = spawn(process.execPath, [AGENT_MAIN], {
+    const program = [process.execPath, AGENT_MAIN];
+    const [file = '', ...args] = netns ? ['nsenter', `--net=${netns}`, '--', ...program] : program;
+    const child = spawn(file, args, {
       env: { PATH: process.env['PATH'], ...own, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -60,7 +67,12 @@ export class LocalAgent implements AsyncDisposable {
     const pid = child.pid ?? 0;
     const processes = [{ pid, startTicks: (await startTicksOf(pid)) ?? '' }];
     await protection.update({ directories: [directory], processes });
-    const ready = () => agent.log.includes('TCP port served door=api') || !agent.running;
+    // One that is to log errors alone does not say so.
+    const served = () =>
+      env['LOG_LEVEL'] === 'error'
+        ? existsSync(join(directory, 'run/api.sock'))
+        : agent.log.includes('TCP port served door=api');
+    const ready = () => served() || !agent.running;
     await until(ready, { timeoutMs: 15_000, what: 'the agent serves its API' });
     if (agent.running) return agent;
     await agent[Symbol.asyncDispose]();
@@ -95,6 +107,8 @@ export class LocalAgent implements AsyncDisposable {
       this.#child.kill('SIGTERM');
       await ended;
     }
+    const overlays = join(this.directory, 'netns');
+    if (existsSync(overlays)) await unmountAll(overlays);
     await rm(this.directory, { recursive: true, force: true });
     this.#release();
   }

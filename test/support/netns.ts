@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NetnsPath } from '../../model/scalars.js';
 import { type CommandResult, json, ok, run } from './command.js';
+import { protect } from './guardian.js';
 
 export interface LinkJson {
   readonly ifname: string;
@@ -109,16 +110,25 @@ export async function unmountAll(directory: string): Promise<void> {
   }
 }
 
+type Protection = Awaited<ReturnType<typeof protect>>;
+
 /** All that one test makes; `await using` takes it away. */
 export class NetnsLab implements AsyncDisposable {
   readonly prefix = `sandtest-${process.pid}-${randomBytes(2).toString('hex')}`;
   readonly #names: string[] = [];
   readonly #owned: AsyncDisposable[] = [];
+  readonly #protection: Protection;
 
-  private constructor(readonly directory: string) {}
+  private constructor(
+    readonly directory: string,
+    protection: Protection,
+  ) {
+    this.#protection = protection;
+  }
 
   static async open(): Promise<NetnsLab> {
-    return new NetnsLab(await mkdtemp(join(tmpdir(), 'sandtest-')));
+    const directory = await mkdtemp(join(tmpdir(), 'sandtest-'));
+    return new NetnsLab(directory, await protect({ directories: [directory] }));
   }
 
   /** A file name for an overlay namespace, in a directory that goes with the lab. */
@@ -129,6 +139,7 @@ export class NetnsLab implements AsyncDisposable {
   async netns(name: string): Promise<TestNetns> {
     const full = `${this.prefix}-${name}`;
     this.#names.push(full);
+    await this.#protection.update({ directories: [this.directory], namespaces: this.#names });
     await ok(['ip', 'netns', 'add', full]);
     const netns = new TestNetns(`/run/netns/${full}` as NetnsPath);
     await netns.ip('link set lo up');
@@ -166,6 +177,7 @@ export class NetnsLab implements AsyncDisposable {
     for (const name of this.#names) {
       if (existsSync(`/run/netns/${name}`)) await attempt(ok(['ip', 'netns', 'delete', name]));
     }
+    this.#protection.release();
     if (errors.length > 0) throw new AggregateError(errors, `${this.prefix} left something behind`);
   }
 }

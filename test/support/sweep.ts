@@ -46,6 +46,7 @@ export async function sweep(claim: Claim): Promise<void> {
   for (const name of claim.namespaces ?? []) await attempt(() => removeNamespace(name));
   for (const name of [...(claim.cgroups ?? []), ...containerCgroups]) await attempt(() => removeCgroup(name));
   for (const path of claim.directories ?? []) {
+    await attempt(() => unmountBelow(path));
     // A dying mount namespace may keep a directory busy for a moment
     await attempt(() => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
   }
@@ -140,6 +141,14 @@ const identity = (path: string) =>
 
 async function removeNamespace(name: string): Promise<void> {
   if ((await identity(namespacePath(name))) !== '') await ok(['ip', 'netns', 'delete', name]);
+}
+
+/** Namespace files of an agent that was killed; several mounts may be stacked on one. */
+async function unmountBelow(directory: string): Promise<void> {
+  const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').map(line => line.split(' ')[4]);
+  for (const path of mounts.reverse()) {
+    if (path?.startsWith(`${directory}/`)) await ok(['umount', '--lazy', path]);
+  }
 }
 
 /** Processes killed with their shim leave their cgroups behind. One root for cgroup v2, one per hierarchy for v1. */
