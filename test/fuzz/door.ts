@@ -1,5 +1,5 @@
 /** Sends one request to the agent as it is, and says what is wrong with the answer. */
-import { request } from 'node:http';
+import { Agent, request } from 'node:http';
 import type { FuzzRequest } from './templates.js';
 
 export interface FuzzAnswer {
@@ -9,6 +9,9 @@ export interface FuzzAnswer {
 
 const ANSWER_WITHIN_MS = 20_000; // the plugin's own deadline is 12 s
 
+/** Kept open, as dockerd and clients keep theirs: what one request leaves on a connection meets the next one. */
+const connections = new Agent({ keepAlive: true });
+
 /** Undefined: the connection was closed without an answer. */
 export function send(
   socketPath: string,
@@ -16,7 +19,7 @@ export function send(
 ): Promise<FuzzAnswer | undefined> {
   return new Promise((resolve, reject) => {
     const headers = body === undefined ? {} : { 'Content-Length': Buffer.byteLength(body) };
-    const outgoing = request({ socketPath, method, path, headers, agent: false });
+    const outgoing = request({ socketPath, method, path, headers, agent: connections });
     const late = setTimeout(() => {
       outgoing.destroy();
       reject(new Error(`no answer within ${ANSWER_WITHIN_MS / 1_000} s`));
