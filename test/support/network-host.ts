@@ -30,6 +30,7 @@ export class NetworkHost implements AsyncDisposable {
   readonly bindings: Bindings;
   readonly log: LogBook;
   readonly directory: string;
+  #halted: Promise<void> | undefined;
 
   private constructor(plan: NetworkHostPlan, directory: string) {
     this.directory = directory;
@@ -75,9 +76,19 @@ export class NetworkHost implements AsyncDisposable {
     return this.engine.networks.create({ mtu: 1450, origin: 'api', ...wish });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends the engine as a stopped agent does: kernel, etcd and files stay as they are. Idempotent. */
+  halt(): Promise<void> {
+    this.#halted ??= this.#halt();
+    return this.#halted;
+  }
+
+  async #halt(): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
     await this.engine.options.store[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.halt();
     if (existsSync(this.#netnsPath)) await unmountAll(this.#netnsPath);
     await rm(this.directory, { recursive: true, force: true });
   }
