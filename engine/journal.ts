@@ -10,6 +10,7 @@ import { describeError, NotFoundError, UnavailableError } from '../model/errors.
 import type { Logger } from '../model/log.js';
 import { scalar } from '../model/records.js';
 import { parseEndpointId, parseIpAddress, parseNetworkId } from '../model/scalars.js';
+import { stepped } from '../model/steps.js';
 
 const Teardown = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('endpoint'), endpoint_id: scalar(value => parseEndpointId(value)) }),
@@ -20,6 +21,8 @@ const Teardown = z.discriminatedUnion('kind', [
     network_id: scalar(value => parseNetworkId(value)),
     /** Docker returns it, which may have it from an agent of the original. */
     by_docker: z.boolean().optional(),
+    /** When it did, in milliseconds since the epoch. */
+    at: z.number().optional(),
     address: scalar(value => parseIpAddress(value)),
   }),
   z.object({ kind: z.literal('binding'), docker_network_id: z.string() }),
@@ -124,7 +127,7 @@ export class Journal implements Disposable {
   done(id: string): void {
     this.#open.delete(id);
     if (this.#open.size > 0) this.#write({ done: id });
-    else ftruncateSync(this.#file);
+    else this.#clear();
   }
 
   /** True when an endpoint is to go as soon as etcd is back. */
@@ -138,6 +141,12 @@ export class Journal implements Disposable {
   #write(line: z.input<typeof Line>): void {
     writeSync(this.#file, `${JSON.stringify(line)}\n`);
     fsyncSync(this.#file);
+    stepped('disk', 'journal written');
+  }
+
+  #clear(): void {
+    ftruncateSync(this.#file);
+    stepped('disk', 'journal cleared');
   }
 
   [Symbol.dispose](): void {

@@ -2,9 +2,10 @@
  * Network namespaces by file. The calls that enter one are synchronous up to the return: in between, the thread is
  * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
 import { InvalidError, KernelError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
+import { stepped } from '../model/steps.js';
 import { pathHere } from './host-paths.js';
 import { Conn } from './netlink/conn.js';
 import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
@@ -110,10 +111,12 @@ export function createNetns(path: NetnsPath, home: Netns): Netns {
   mkdirSync(here.slice(0, here.lastIndexOf('/')), { recursive: true });
   removeNetnsFile(path);
   closeSync(openSync(here, 'wx', 0o444));
+  stepped('kernel', 'namespace file made');
   try {
     unshareNetns();
     try {
       bindMount(THIS_THREAD, here);
+      stepped('kernel', 'namespace mounted');
     } finally {
       goHome(home);
     }
@@ -131,8 +134,10 @@ const unreachableDirectory = (path: NetnsPath) =>
 export function removeNetnsFile(path: NetnsPath): void {
   const here = pathHere(path);
   if (here === undefined) return;
-  while (unmount(here));
+  while (unmount(here)) stepped('kernel', 'namespace unmounted');
+  if (!existsSync(here)) return;
   rmSync(here, { force: true });
+  stepped('kernel', 'namespace file removed');
 }
 
 export function listNetnsFiles(directory: string, prefix: string): NetnsPath[] {

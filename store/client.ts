@@ -6,6 +6,7 @@
 import type { Etcd3, IKeyValue, IRangeRequest, IRangeResponse } from 'etcd3';
 import type { ITxnRequest, ITxnResponse } from 'etcd3/lib/rpc.js';
 import { UnavailableError } from '../model/errors.js';
+import { stepped } from '../model/steps.js';
 import { EtcdLine, type StoreOptions, type StoreTls, type WatchStream } from './etcd-line.js';
 
 export type { StoreOptions, StoreTls, WatchStream } from './etcd-line.js';
@@ -50,8 +51,10 @@ export class StoreClient implements AsyncDisposable {
   }
 
   /** One transaction. @throws UnavailableError: it may or may not have been carried out. */
-  txn(request: ITxnRequest): Promise<ITxnResponse> {
-    return this.#call(etcd => etcd.kv.txn(request));
+  async txn(request: ITxnRequest): Promise<ITxnResponse> {
+    const answer = await this.#call(etcd => etcd.kv.txn(request));
+    if (answer.succeeded) stepped('etcd', 'txn');
+    return answer;
   }
 
   range(request: IRangeRequest): Promise<IRangeResponse> {
@@ -61,11 +64,13 @@ export class StoreClient implements AsyncDisposable {
   /** A lease that ends `ttlSeconds` after its last renewal. Returns its id, a decimal int64. */
   async grantLease(ttlSeconds: number): Promise<string> {
     const { ID } = await this.#call(etcd => etcd.leaseClient.leaseGrant({ TTL: ttlSeconds, ID: 0 }));
+    stepped('etcd', 'lease granted');
     return ID;
   }
 
   async revokeLease(id: string): Promise<void> {
     await this.#call(etcd => etcd.leaseClient.leaseRevoke({ ID: id }));
+    stepped('etcd', 'lease revoked');
   }
 
   /** Says nothing of etcd yet: a stream is open before anybody has confirmed it. */

@@ -1,5 +1,6 @@
 /** Requests on a netlink socket: batches with one acknowledgement, dumps, and the kernel's own words in errors. */
 import { KernelError } from '../../model/errors.js';
+import { stepped } from '../../model/steps.js';
 import { attributesOf, type Message, messagesOf, textOf, Writer, wordsOf } from './codec.js';
 import {
   BATCH_MESSAGES,
@@ -71,9 +72,12 @@ export class Conn implements Disposable {
   attempt(requests: readonly Request[]): Attempted {
     const done: Attempted = { answers: [], failures: new Map() };
     for (let from = 0; from < requests.length; from += BATCH_MESSAGES) {
-      const batch = this.#encode(requests.slice(from, from + BATCH_MESSAGES));
+      const part = requests.slice(from, from + BATCH_MESSAGES);
+      const batch = this.#encode(part);
       send(this.#fd, this.#writer.bytes());
       this.#collect(batch, done);
+      const change = part.find(isChange);
+      if (change) stepped('kernel', change.what);
     }
     return done;
   }
@@ -89,6 +93,7 @@ export class Conn implements Disposable {
   exchange(bytes: Uint8Array, batch: Batch): void {
     send(this.#fd, bytes);
     this.#complete(batch);
+    stepped('kernel', 'entries set');
   }
 
   /** One request that the kernel may hold for tens of milliseconds; the thread goes on meanwhile. */
@@ -96,6 +101,7 @@ export class Conn implements Disposable {
     const batch = this.#encode([request]);
     await sendSlowly(this.#fd, Buffer.from(this.#writer.bytes()));
     this.#complete(batch);
+    stepped('kernel', request.what);
   }
 
   #complete(batch: Batch<Named>): void {
@@ -176,6 +182,9 @@ export class Conn implements Disposable {
     closeFd(this.#fd);
   }
 }
+
+/** Message types come in fours: new, delete, get, set (linux/rtnetlink.h). */
+const isChange = ({ type }: Request) => (type & 3) !== 2;
 
 let buffer: Buffer | undefined;
 /** Conns of one thread receive one after the other, never at once. */
