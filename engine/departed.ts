@@ -1,7 +1,8 @@
 /**
  * Endpoints whose container ended while no agent was there to be told, or with its machine: their interface is gone
  * and so is their namespace. Docker's are removed, with their address, since Docker tells nobody twice; those made for a
- * namespace stay with their address, as their owner's, and are active no more. Looked for once, after the first compare.
+ * namespace stay with their address, as their owner's, and are active no more. Looked for after the first
+ * compare and at each patrol.
  */
 import { describeError, InvalidError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
@@ -13,6 +14,8 @@ import type { Mirror } from './mirror.js';
 
 /** Chosen: Docker joins an endpoint right after it made it; one older, without a sandbox, was never joined. */
 const JOINED_WITHIN_MS = 60_000;
+
+const isLate = ({ created_at }: EndpointRecord) => Date.now() - Date.parse(created_at) > JOINED_WITHIN_MS;
 
 export interface DepartedDependencies {
   readonly kernel: Kernel;
@@ -31,7 +34,7 @@ export class Departed {
   /** @param missing endpoints of this host without their interface */
   async settle(missing: readonly EndpointId[]): Promise<void> {
     const { mirror, log } = this.#deps;
-    for (const id of missing) {
+    for (const id of [...missing, ...(await this.#stranded())]) {
       const record = mirror.localEndpoint(id);
       if (!record || !(await this.#isOver(record))) continue;
       await this.#end(record).catch(error => {
@@ -43,8 +46,23 @@ export class Departed {
     }
   }
 
-  async #isOver({ target_netns_path: path, created_at }: EndpointRecord): Promise<boolean> {
-    if (path === '') return Date.now() - Date.parse(created_at) > JOINED_WITHIN_MS;
+  /** Docker moves an interface as soon as it is made: one that still waits in the host was given up with its dockerd. */
+  async #stranded(): Promise<EndpointId[]> {
+    const { kernel, mirror, log } = this.#deps;
+    const unplaced = mirror
+      .localEndpoints()
+      .filter(record => record.docker && record.target_netns_path === '' && isLate(record));
+    if (unplaced.length === 0) return [];
+    const links: readonly string[] = await kernel.listHostLinks().catch(error => {
+      log.warn('interfaces of the host not listed', { err: describeError(error) });
+      return [];
+    });
+    return unplaced.filter(({ target_veth_name: name }) => links.includes(name)).map(({ id }) => id);
+  }
+
+  async #isOver(record: EndpointRecord): Promise<boolean> {
+    const { target_netns_path: path } = record;
+    if (path === '') return isLate(record);
     try {
       await this.#deps.kernel.freeTargetName(path as NetnsPath);
       return false;

@@ -171,6 +171,12 @@ export class Endpoints implements AsyncDisposable {
     if (result.committed) mirror.applyCommit(writes, result.revision);
   }
 
+  /** An interface could not get the name that its record says. */
+  async renamed(id: EndpointId, ifName: IfName): Promise<void> {
+    const record = this.#deps.mirror.localEndpoint(id);
+    if (record) await this.rewrite({ ...record, target_veth_name: ifName });
+  }
+
   /** The container has left; its endpoint goes with the call that follows. */
   async leave(dockerEndpointId: string): Promise<void> {
     const { mirror, reconciler, log } = this.#deps;
@@ -197,6 +203,24 @@ export class Endpoints implements AsyncDisposable {
       if (id) await this.remove(id);
       else reconciler.ports.left(endpointIdOf(dockerEndpointId));
     });
+  }
+
+  /**
+   * Removes Docker's endpoint that bears an address which Docker has returned: one that was made or deleted by a call
+   * without an answer, since Docker asks for neither again. One made after the return is another's.
+   */
+  async removeForgotten(networkId: NetworkId, address: IpAddress, returnedAtMs: number): Promise<void> {
+    const { mirror, log } = this.#deps;
+    const bearer = mirror.bearerOf(networkId, address);
+    const record = bearer && mirror.localEndpoint(bearer.endpointId);
+    if (record?.docker?.address_source !== 'sand-ipam' || Date.parse(record.created_at) > returnedAtMs)
+      return;
+    log.warn('endpoint removed, since Docker returns its address', {
+      endpoint_id: record.id,
+      network_id: networkId,
+      address,
+    });
+    await this.remove(record.id);
   }
 
   /** Our id of Docker's endpoint, from etcd where an agent of the original made it. @throws UnavailableError. */

@@ -23,6 +23,7 @@ import { Reservations } from './reservations.js';
 import { UnusedNetworks } from './unused-networks.js';
 
 const REPLAY_EVERY_MS = 1_000; // chosen: current within 2 s of etcd's return
+const OLD_EVERY_MS = 60_000; // chosen: a tenth of what a reservation lasts
 const SNAPSHOT_WITHIN_MS = 5_000; // chosen: below every edge's deadline
 
 export interface EngineOptions {
@@ -50,6 +51,7 @@ export class Engine implements AsyncDisposable {
   readonly #tasks: Promise<void>[] = [];
   readonly #started: Promise<void>;
   readonly keptTeardowns: KeptTeardowns;
+  readonly orphans: Orphans;
   readonly #unused: UnusedNetworks;
   #firstSnapshot: () => void = () => undefined;
 
@@ -59,13 +61,31 @@ export class Engine implements AsyncDisposable {
     this.journal = new Journal(options.journalPath, log, () => !store.answering);
     this.mirror = new Mirror(keys, host.name, log);
     this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
-    this.reconciler = new Reconciler({ kernel, mirror: this.mirror, journal: this.journal, host, log });
+    this.reconciler = new Reconciler({
+      kernel,
+      mirror: this.mirror,
+      journal: this.journal,
+      host,
+      log,
+      renamed: (id, ifName) => this.endpoints.renamed(id, ifName),
+    });
     this.#addresses = new Addresses(store, keys, {
       host: host.name,
       log,
       bearer: (network, address) => this.#bearer(network, address),
       presence: (network, delta) => this.endpoints.presence(network, delta),
-      committed: (writes, revision) => this.mirror.applyCommit(writes, revision),
+      committed: (writes, revision) => {
+        this.mirror.applyCommit(writes, revision);
+        this.orphans.note(writes);
+      },
+    });
+    this.orphans = new Orphans({
+      store,
+      keys,
+      mirror: this.mirror,
+      addresses: this.#addresses,
+      host: host.name,
+      log,
     });
     this.reservations = new Reservations({
       store,
@@ -74,6 +94,7 @@ export class Engine implements AsyncDisposable {
       mirror: this.mirror,
       journal: this.journal,
       host: host.name,
+      bearerForgotten: (network, address, atMs) => this.endpoints.removeForgotten(network, address, atMs),
     });
     this.endpoints = new Endpoints({
       store,
@@ -124,7 +145,11 @@ export class Engine implements AsyncDisposable {
       void this.keptTeardowns.replay();
       this.#unused.tryAgain();
     }, REPLAY_EVERY_MS);
-    this.#stop.signal.addEventListener('abort', () => clearInterval(replay));
+    const old = setInterval(() => void this.orphans.returnOld(), OLD_EVERY_MS);
+    this.#stop.signal.addEventListener('abort', () => {
+      clearInterval(replay);
+      clearInterval(old);
+    });
     this.#tasks.push(
       follow(this.options.store, {
         prefix: this.options.keys.followed,
@@ -156,19 +181,13 @@ export class Engine implements AsyncDisposable {
     const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
     const { mirror, endpoints } = this;
     const { kernel } = this.options;
-    await new Departed({ kernel, mirror, endpoints, log: this.options.log }).settle(missing ?? []);
+    const departed = new Departed({ kernel, mirror, endpoints, log: this.options.log });
+    await departed.settle(missing ?? []);
+    this.reconciler.onPatrol(ids => departed.settle(ids));
     await this.#unused.removeAll(signal);
     await this.keptTeardowns.replay();
-    const { store, keys, host, log } = this.options;
-    const orphans = new Orphans({
-      store,
-      keys,
-      mirror: this.mirror,
-      addresses: this.#addresses,
-      host: host.name,
-      log,
-    });
-    await attempt(orphans.remove(), 'orphans not looked for');
+    await attempt(this.networks.separateVnis(), 'VNIs given twice not looked for');
+    await attempt(this.orphans.remove(), 'orphans not looked for');
   }
 
   /** Resolves when the mirror holds the first snapshot. @throws UnavailableError when etcd does not answer. */

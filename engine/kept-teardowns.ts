@@ -60,7 +60,7 @@ export class KeptTeardowns {
       case 'docker-endpoint':
         return endpoints.removeDocker(what.docker_endpoint_id);
       case 'address':
-        if (what.by_docker) return reservations.returned(what.network_id, what.address);
+        if (what.by_docker) return reservations.returned(what.network_id, what.address, what.at);
         return reservations.release(what.network_id, what.address);
       case 'reservation':
         return reservations.takeBack(what.network_id, what.op);

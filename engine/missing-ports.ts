@@ -1,7 +1,7 @@
 /** Interfaces that should be there and are gone: made again where we had placed them; where Docker did, it alone can. */
 import { describeError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
-import type { EndpointId } from '../model/scalars.js';
+import type { EndpointId, IfName } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import type { WantedNetwork, WantedPort } from '../overlay/types.js';
 import type { Mirror } from './mirror.js';
@@ -12,13 +12,18 @@ export interface Restored {
   readonly missing: readonly EndpointId[];
 }
 
+/** Told of an interface that has another name than its endpoint's record says. */
+export type Renamed = (id: EndpointId, ifName: IfName) => Promise<void>;
+
 export class MissingPorts {
   readonly #kernel: Kernel;
   readonly #mirror: Mirror;
   readonly #log: Logger;
   readonly #quietLog: Logger;
+  readonly #renamed: Renamed;
 
-  constructor(kernel: Kernel, mirror: Mirror, log: Logger) {
+  constructor(kernel: Kernel, mirror: Mirror, { log, renamed }: { log: Logger; renamed: Renamed }) {
+    this.#renamed = renamed;
     this.#kernel = kernel;
     this.#mirror = mirror;
     this.#log = log;
@@ -31,7 +36,7 @@ export class MissingPorts {
     const ours = gone.filter(({ target }) => target.kind === 'netns');
     const results = ours.length > 0 ? await this.#kernel.changePorts(wanted, { plug: ours, unplug: [] }) : [];
     let repairs = 0;
-    for (const [i, { endpointId }] of ours.entries()) {
+    for (const [i, { endpointId, target }] of ours.entries()) {
       const result = results[i];
       const facts = { network_id: wanted.networkId, endpoint_id: endpointId };
       if (result && 'error' in result) {
@@ -41,6 +46,7 @@ export class MissingPorts {
         continue;
       }
       repairs += 1;
+      if (result && result.ifName !== target.name) await this.#renamed(endpointId, result.ifName);
       this.#log.warn('interface of an endpoint made again', facts);
     }
     return { repairs, missing };

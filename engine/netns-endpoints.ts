@@ -5,6 +5,7 @@ import { EndpointRecord } from '../model/records.js';
 import {
   type EndpointId,
   type HostName,
+  type IfName,
   type IpAddress,
   type MacAddress,
   type NetnsPath,
@@ -18,6 +19,7 @@ import { parseRecord } from '../store/table.js';
 import { readKey, readPrefix } from '../store/transaction.js';
 import type { Purpose } from './endpoint-record.js';
 import type { Endpoints } from './endpoints.js';
+import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror } from './mirror.js';
 import { followedTo } from './network-creation.js';
 
@@ -46,6 +48,9 @@ export interface EndpointFilter {
 
 export class NetnsEndpoints {
   readonly #deps: NetnsEndpointsDependencies;
+  /** Names that endpoints under way will have in a namespace: their records say so a moment later. */
+  readonly #promised = new Map<string, IfName>();
+  readonly #naming = new KeyedMutex<NetnsPath>();
 
   constructor(deps: NetnsEndpointsDependencies) {
     this.#deps = deps;
@@ -59,14 +64,32 @@ export class NetnsEndpoints {
   async create({ networkId, netns, address, mac }: NetnsEndpoint): Promise<EndpointRecord> {
     const { endpoints } = this.#deps;
     if (mac) this.#refuseTwin(networkId, mac);
-    const purpose = await this.#purpose(netns);
-    const record = await endpoints.create({ id: newEndpointId(), networkId, address, mac, purpose });
-    return purpose.kind === 'netns' ? this.#attach(record) : record;
+    const id = newEndpointId();
+    if (netns === undefined)
+      return endpoints.create({ id, networkId, address, mac, purpose: { kind: 'passive' } });
+    const ifName = await this.#promise(id, netns);
+    try {
+      const purpose: Purpose = { kind: 'netns', netns, ifName };
+      return await this.#attach(await endpoints.create({ id, networkId, address, mac, purpose }));
+    } finally {
+      this.#promised.delete(`${netns} ${id}`);
+    }
   }
 
-  async #purpose(netns: NetnsPath | undefined): Promise<Purpose> {
-    if (netns === undefined) return { kind: 'passive' };
-    return { kind: 'netns', netns, ifName: await this.#deps.kernel.freeTargetName(netns) };
+  /** Two records of one name would not say which interface is whose, if the agent ended before theirs were made. */
+  async #promise(id: EndpointId, netns: NetnsPath): Promise<IfName> {
+    const { kernel, mirror } = this.#deps;
+    // Asked for one after the other: the second has to know of the first.
+    return this.#naming.run(netns, async () => {
+      const recorded = mirror
+        .localEndpoints()
+        .filter(({ active, target_netns_path }) => active && target_netns_path === netns);
+      const names = recorded.flatMap(({ target_veth_name: name }) => (name === '' ? [] : [name as IfName]));
+      for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) names.push(name);
+      const ifName = await kernel.freeTargetName(netns, names);
+      this.#promised.set(`${netns} ${id}`, ifName);
+      return ifName;
+    });
   }
 
   /** A given MAC is compared with what is known here: two of one MAC would be one in every FDB. */

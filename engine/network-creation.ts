@@ -5,7 +5,7 @@ import { Pool } from '../ipam/pool.js';
 import type { Range } from '../ipam/range.js';
 import { ConflictError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { type NetworkAttributes, type NetworkRecord, scalar } from '../model/records.js';
+import { type NetworkAttributes, NetworkRecord, scalar } from '../model/records.js';
 import {
   type Cidr,
   type InterfaceAddress,
@@ -231,12 +231,25 @@ export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId)
     if (older.length === 0) return;
     log.warn('VNI given twice, choosing another', { network_id: id, vni: record.vxlan_vni, older });
     const vni = mirror.vnis.free(host.maxVni, refused);
+    const [entry, claim] = [
+      await readKey(store, keys.network(id)),
+      await readKey(store, keys.vni(record.vxlan_vni)),
+    ];
+    if (!entry) return;
+    if (parseRecord(NetworkRecord, entry).vxlan_vni !== record.vxlan_vni) {
+      await followedTo(mirror, entry.modRevision);
+      continue;
+    }
     const writes: Write[] = [
       { put: keys.network(id), value: { ...record, vxlan_vni: vni } },
       { put: keys.vni(vni), value: { network_id: id } },
-      { delete: keys.vni(record.vxlan_vni) },
     ];
-    const conditions: Condition[] = [{ exists: keys.network(id) }, { absent: keys.vni(vni) }];
+    if (claim && parseRecord(Claim, claim).network_id === id) writes.push({ delete: claim.key });
+    const conditions: Condition[] = [
+      // Other agents may have found the same, and moved the network already.
+      { unchanged: keys.network(id), revision: entry.modRevision },
+      { absent: keys.vni(vni) },
+    ];
     const result = await transactAmongVnis(store, { conditions, writes });
     if (result.committed) {
       since = result.revision;

@@ -110,6 +110,16 @@ export class Networks {
     return network;
   }
 
+  /** An agent that ended between making a network and yielding its VNI has left that to us. */
+  async separateVnis(): Promise<void> {
+    const { mirror } = this.#deps;
+    for (const { record, attributes } of mirror.networks()) {
+      const isShared = [...mirror.vnis.bearersOf(record.vxlan_vni)].length > 1;
+      // One of the original's keeps its VNI, which agents of the original do not read again.
+      if (attributes && isShared) await yieldVniToOlder(this.#deps, record.id);
+    }
+  }
+
   /** The network of that name, made when absent; of racing hosts one makes it and all get the same. */
   async ensureNamed(name: string, wish: Omit<NewNetwork, 'name' | 'uniqueName'>): Promise<Network> {
     for (;;) {

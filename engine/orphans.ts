@@ -1,6 +1,8 @@
 /**
- * What is left of this host when an agent of the original had it for a while, after ours: it deletes the keys that it
- * knows, and ours beside them stay. Looked for once, at the start.
+ * What is left of this host. Reservations that nobody came back for: Docker asks for an address and never says that it
+ * has given up, and an agent that is killed forgets what it promised. And what an agent of the original leaves that had
+ * the host for a while, after ours: it deletes the keys that it knows, and ours beside them stay. Owners are read once,
+ * at the start; from then on this agent's own commits tell.
  */
 import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
@@ -19,7 +21,7 @@ import type { KeyValue, StoreClient } from '../store/client.js';
 import { readSnapshot } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
-import { readKey, transact, type Write } from '../store/transaction.js';
+import { keyOf, readKey, transact, type Write } from '../store/transaction.js';
 import type { Mirror } from './mirror.js';
 
 /** Chosen: Docker makes an endpoint right after it asked for the address, and returns it right after the endpoint. */
@@ -36,9 +38,32 @@ export interface OrphansDependencies {
 
 export class Orphans {
   readonly #deps: OrphansDependencies;
+  /** This host's reservations, by key. */
+  readonly #reserved = new Map<string, AddressOwner>();
 
   constructor(deps: OrphansDependencies) {
     this.#deps = deps;
+  }
+
+  /** Takes note of what this agent has committed. */
+  note(writes: readonly Write[]): void {
+    for (const write of writes) {
+      const key = keyOf(write);
+      if (!key.startsWith(this.#deps.keys.allAddressOwners)) continue;
+      const owner = 'put' in write ? (write.value as AddressOwner) : undefined;
+      if (owner?.kind === 'reservation') this.#reserved.set(key, owner);
+      else this.#reserved.delete(key);
+    }
+  }
+
+  /** Returns the reservations that are old by now. Those that fail are tried again by the next call. */
+  async returnOld(nowMs = Date.now()): Promise<void> {
+    for (const [key, owner] of this.#reserved) {
+      if (!isOld(owner, nowMs)) continue;
+      await this.#check(key, owner, nowMs).catch(error => {
+        this.#deps.log.debug('old reservation not returned yet', { key, err: describeError(error) });
+      });
+    }
   }
 
   /** @throws UnavailableError. */
@@ -71,18 +96,25 @@ export class Orphans {
     const { store, keys, log } = this.#deps;
     const { entries } = await readSnapshot(store, keys.allAddressOwners);
     for (const entry of entries) {
-      await this.#check(entry).catch(error => {
+      await this.#checkEntry(entry).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });
       });
     }
   }
 
-  async #check(entry: KeyValue): Promise<void> {
-    const { addresses, mirror, host, log } = this.#deps;
+  async #checkEntry(entry: KeyValue): Promise<void> {
     const owner = parseRecord(AddressOwner, entry);
-    const [address, network] = entry.key.split('/').reverse();
+    if (owner.hostname !== this.#deps.host) return;
+    if (owner.kind === 'reservation') this.#reserved.set(entry.key, owner);
+    await this.#check(entry.key, owner, Date.now());
+  }
+
+  async #check(key: string, owner: AddressOwner, nowMs: number): Promise<void> {
+    const { addresses, mirror, log } = this.#deps;
+    const [address, network] = key.split('/').reverse();
     const at = { network: parseNetworkId(network), address: parseIpAddress(address) };
-    if (owner.hostname !== host || !mirror.network(at.network) || (await this.#isInUse(owner, at))) return;
+    if (!mirror.network(at.network)) return void this.#reserved.delete(key);
+    if (await this.#isInUse(owner, at, nowMs)) return;
     const from: OwnerCheck = found =>
       found?.op === owner.op ? undefined : addressTaken(at.address, at.network, found);
     await addresses.commit({
@@ -96,16 +128,23 @@ export class Orphans {
   }
 
   /** The mirror may not have heard yet of an endpoint that was made a moment ago. */
-  async #isInUse({ kind, endpoint_id, at }: AddressOwner, where: At): Promise<boolean> {
+  async #isInUse(owner: AddressOwner, where: At, nowMs: number): Promise<boolean> {
+    const { kind, endpoint_id } = owner;
     const { store, keys, mirror } = this.#deps;
     if (kind === 'endpoint' && endpoint_id) {
       if (mirror.localEndpoint(endpoint_id)) return true;
       return (await readKey(store, keys.networkEndpoint(where.network, endpoint_id))) !== undefined;
     }
-    const isOld = Date.now() - at > RESERVATION_LASTS_MS;
-    return kind !== 'reservation' || !isOld || mirror.bearerOf(where.network, where.address) !== undefined;
+    return (
+      kind !== 'reservation' ||
+      !isOld(owner, nowMs) ||
+      mirror.bearerOf(where.network, where.address) !== undefined
+    );
   }
 }
+
+/** Whether a reservation has outlived what it can have been made for. */
+export const isOld = ({ at }: Pick<AddressOwner, 'at'>, nowMs: number) => nowMs - at > RESERVATION_LASTS_MS;
 
 interface At {
   readonly network: NetworkId;

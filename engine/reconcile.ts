@@ -15,7 +15,7 @@ import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
-import { MissingPorts } from './missing-ports.js';
+import { MissingPorts, type Renamed } from './missing-ports.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { PortQueue, type WaitingPlug } from './port-queue.js';
@@ -31,6 +31,7 @@ export interface ReconcilerDependencies {
   readonly journal: Journal;
   readonly host: HostSettings;
   readonly log: Logger;
+  readonly renamed: Renamed;
 }
 
 export class Reconciler implements AsyncDisposable {
@@ -46,6 +47,7 @@ export class Reconciler implements AsyncDisposable {
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
+  #onPatrol: (missing: readonly EndpointId[]) => Promise<void> = async () => undefined;
   #repairs = 0;
   #lastAt: Date | undefined;
 
@@ -54,7 +56,7 @@ export class Reconciler implements AsyncDisposable {
     this.#peerChanges = new PeerChanges(deps.mirror);
     this.ports = new PortBook(deps.mirror, deps.journal);
     this.#log = rateLimited(deps.log);
-    this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps.log);
+    this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps);
     deps.mirror.onEvent(event => this.#onEvent(event));
   }
 
@@ -66,6 +68,11 @@ export class Reconciler implements AsyncDisposable {
   /** When a network was last compared as a whole. */
   get lastAt(): Date | undefined {
     return this.#lastAt;
+  }
+
+  /** Registers who is told which endpoints a patrol found without an interface. */
+  onPatrol(settle: (missing: readonly EndpointId[]) => Promise<void>): void {
+    this.#onPatrol = settle;
   }
 
   /**
@@ -250,10 +257,12 @@ export class Reconciler implements AsyncDisposable {
     while (!signal.aborted) {
       await sleep(EVERY_MS, undefined, { signal }).catch(() => undefined);
       if (this.#deps.mirror.revision === 0) continue;
+      const missing: EndpointId[] = [];
       for (const id of this.#present) {
         if (signal.aborted) return;
-        await this.reconcile(id).catch(error => this.#complain(id, error));
+        missing.push(...((await this.reconcile(id).catch(error => this.#complain(id, error))) ?? []));
       }
+      await this.#onPatrol(missing);
     }
   }
 

@@ -30,6 +30,8 @@ export interface ReservationsDependencies {
   readonly mirror: Mirror;
   readonly journal: Journal;
   readonly host: HostName;
+  /** Removes Docker's endpoint that has borne the address since before `atMs`. */
+  bearerForgotten(networkId: NetworkId, address: IpAddress, atMs: number): Promise<void>;
 }
 
 export class Reservations {
@@ -84,11 +86,15 @@ export class Reservations {
 
   /**
    * Docker returns an address. One that it has from an agent of the original has no owner: the original knows none.
-   * It becomes a reservation of this host first, so that a repeated try finds it or finds it gone.
+   * It becomes a reservation of this host first, so that a repeated try finds it or finds it gone. An endpoint that
+   * bears it still was made or deleted by a call that was never answered.
    */
-  async returned(networkId: NetworkId, address: IpAddress): Promise<void> {
-    const { journal } = this.#deps;
-    const kept = { kind: 'address', network_id: networkId, address, by_docker: true } as const;
+  async returned(networkId: NetworkId, address: IpAddress, atMs = Date.now()): Promise<void> {
+    const { journal, mirror } = this.#deps;
+    const kept = { kind: 'address', network_id: networkId, address, by_docker: true, at: atMs } as const;
+    // Without a first snapshot nobody can say who bears it.
+    if (mirror.revision === 0) return journal.add(kept);
+    await this.#deps.bearerForgotten(networkId, address, atMs);
     await journal.orKeep(kept, async () => {
       let unowned = false;
       const ours = this.#releasable(networkId, address);

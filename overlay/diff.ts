@@ -7,7 +7,7 @@ import { REMOVAL_GROUP } from './netlink/constants.js';
 import { type Link, type LinkChange, setLink, setLocal, setNoLearning, setPort } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import { BRIDGE, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
-import type { Repair, WantedNetwork } from './types.js';
+import type { Repair, WantedNetwork, WantedPort } from './types.js';
 
 /** What one dump of an overlay namespace tells. */
 export interface Found {
@@ -21,6 +21,8 @@ export interface Differences {
   readonly repairs: Repair[];
   readonly requests: Request[];
   readonly missingPorts: EndpointId[];
+  /** Ports without their static entry, which is the last step of making one: their target's end may be bare. */
+  readonly unfinished: WantedPort[];
   /** Ports of the bridge that no endpoint wants. */
   readonly strangers: IfName[];
   /** Something was retired and not removed: whoever did that is no more. */
@@ -41,7 +43,14 @@ export function vxlanMismatch(link: Link, wanted: WantedNetwork): Repair | undef
 /** All but the entries of remote endpoints. */
 export function compare(found: Found, wanted: WantedNetwork, at: OverlayIndexes): Differences {
   const retired = found.links.some(({ group }) => group === REMOVAL_GROUP);
-  const differences: Differences = { repairs: [], requests: [], missingPorts: [], strangers: [], retired };
+  const differences: Differences = {
+    repairs: [],
+    requests: [],
+    missingPorts: [],
+    unfinished: [],
+    strangers: [],
+    retired,
+  };
   compareBase(found, wanted, at, differences);
   comparePorts(found, wanted, at, differences);
   return differences;
@@ -107,7 +116,8 @@ function compareBase(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to
 
 function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void {
   const names = new Set<string>(wanted.leaving);
-  for (const { overlayVeth, targetMac, endpointId } of wanted.ports) {
+  for (const port of wanted.ports) {
+    const { overlayVeth, targetMac, endpointId } = port;
     names.add(overlayVeth);
     const link = linkNamed(found.links, overlayVeth);
     if (link?.kind !== 'veth') {
@@ -118,6 +128,7 @@ function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, t
     compareFlags(link, false, to);
     if (!found.statics.has(staticKey(link.index, targetMac))) {
       mend(to, `${overlayVeth}: entry of ${targetMac} missing`, setStatic(link.index, targetMac));
+      to.unfinished.push(port);
     }
   }
   for (const { kind, master, name } of found.links) {

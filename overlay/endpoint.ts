@@ -56,9 +56,25 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   if (near) context.overlay.run([delLink({ index: near.index })]);
   const isFree = present.every(({ name }) => name !== target.name);
   const name = (isFree && target.name) || freeTargetName(present);
-  const index = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
-  conn.run([setLink({ index }, { up: true }), newAddress(index, target.address)]);
+  const made = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
+  conn.run([setLink({ index: made.peer }, { up: true }), newAddress(made.peer, target.address)]);
+  // The last step: by it a reconcile knows a port that is whole.
+  context.overlay.run([setStatic(made.index, port.targetMac)]);
   return name;
+}
+
+/** Addresses the target's end of a port whose making was interrupted, and takes it up; one that is elsewhere is not ours. */
+export function finishInside(
+  port: WantedPort,
+  { home, overlay }: { readonly home: Netns; readonly overlay: Conn },
+): void {
+  const { target, overlayVeth } = port;
+  const found = target.kind === 'netns' ? Netns.find(target.path) : undefined;
+  if (!found || target.kind !== 'netns') return;
+  using netns = found;
+  using conn = connIn(netns, home);
+  const bare = targetOf(linksOf(conn), port, findLink(overlay, overlayVeth));
+  if (bare) conn.run([setLink({ index: bare.index }, { up: true }), newAddress(bare.index, target.address)]);
 }
 
 /**
@@ -76,24 +92,24 @@ function targetOf(
   return near && alike.find(({ index }) => index === near.peer);
 }
 
-export function freeTargetName(links: readonly Link[]): IfName {
-  const names = new Set<string>(links.map(({ name }) => name));
+/** `promised`: to others, who have not made theirs yet. */
+export function freeTargetName(links: readonly Link[], promised: readonly IfName[] = []): IfName {
+  const names = new Set<string>([...links.map(({ name }) => name), ...promised]);
   for (let n = 0; ; n++) if (!names.has(`${TARGET_PREFIX}${n}`)) return `${TARGET_PREFIX}${n}` as IfName;
 }
 
-/** Answers the index of the target's end. */
+/** Answers the overlay's end. */
 function create(
   port: WantedPort,
   far: { readonly name: IfName; readonly mac: MacAddress; readonly netns: number },
   { overlay, bridge: master, mtu }: PlugContext,
-): number {
-  const { overlayVeth: name, overlayMac: mac, targetMac } = port;
+): Link {
+  const { overlayVeth: name, overlayMac: mac } = port;
   const [link] = overlay
     .run([newVeth({ name, mac }, far, { master, mtu }), setPort({ name }, false), getLink(name)])
     .flatMap(message => parseLink(message) ?? []);
   if (!link) throw new KernelError(`${name} was made and is gone again`, { veth: name });
-  overlay.run([setStatic(link.index, targetMac)]);
-  return link.peer;
+  return link;
 }
 
 /** The target's interface goes down and loses its name; a namespace or a pair that is gone took it along. */

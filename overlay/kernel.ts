@@ -69,8 +69,8 @@ export class Kernel implements AsyncDisposable {
   }
 
   /** Name that an interface put into the namespace would get. @throws InvalidError: `path` is no network namespace. */
-  freeTargetName(path: NetnsPath): Promise<IfName> {
-    return this.#call('freeTargetName', path) as Promise<IfName>;
+  freeTargetName(path: NetnsPath, promised: readonly IfName[] = []): Promise<IfName> {
+    return this.#call('freeTargetName', path, promised) as Promise<IfName>;
   }
 
   /**
@@ -94,6 +94,11 @@ export class Kernel implements AsyncDisposable {
 
   listNamespaces(directory: string, prefix: string): Promise<NetnsPath[]> {
     return this.#call('listNamespaces', directory, prefix) as Promise<NetnsPath[]>;
+  }
+
+  /** Interfaces in the host's own namespace. */
+  listHostLinks(): Promise<IfName[]> {
+    return this.#call('listHostLinks') as Promise<IfName[]>;
   }
 
   /** Ports of the bridge of an overlay namespace. */

@@ -6,7 +6,7 @@ import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
 import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
-import { findLink, freeTargetName, linksOf } from './endpoint.js';
+import { findLink, finishInside, freeTargetName, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
 import { compareEntries } from './entry-diff.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
@@ -88,6 +88,7 @@ export class Overlay {
       at.vxlan,
     );
     const rest = compare({ ...baseOf(conn), statics: entries.statics }, wanted, at);
+    for (const port of rest.unfinished) finishInside(port, { home: this.#home, overlay: conn });
     conn.run([...rest.requests, ...entries.requests]);
     setEntries(conn, peers.pick(entries.unset), at.vxlan);
     retireOverlays(conn, rest.strangers);
@@ -170,10 +171,10 @@ export class Overlay {
     return results;
   }
 
-  freeTargetName(path: NetnsPath): IfName {
+  freeTargetName(path: NetnsPath, promised: readonly IfName[]): IfName {
     using netns = Netns.open(path);
     using conn = connIn(netns, this.#home);
-    return freeTargetName(linksOf(conn));
+    return freeTargetName(linksOf(conn), promised);
   }
 
   /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
@@ -228,6 +229,10 @@ export class Overlay {
 
   listNamespaces(directory: string, prefix: string): NetnsPath[] {
     return listNetnsFiles(directory, prefix);
+  }
+
+  listHostLinks(): IfName[] {
+    return linksOf(this.#host).map(({ name }) => name);
   }
 
   listPorts(path: NetnsPath): IfName[] {

@@ -80,11 +80,6 @@ export class Bindings {
     return this.#own(networkId).find(isPending);
   }
 
-  /** Whether a Docker network of this host stands for the network, promises aside. */
-  isBound(networkId: NetworkId): boolean {
-    return this.#own(networkId).some(binding => !isPending(binding));
-  }
-
   #own(networkId: NetworkId): BindingRecord[] {
     const { mirror, options } = this.#engine;
     return mirror.bindings(networkId).filter(({ hostname }) => hostname === options.host.name);
@@ -146,6 +141,20 @@ export class Bindings {
     if (!pending) return;
     const kept = { kind: 'binding', docker_network_id: pending.docker_network_id } as const;
     await this.#engine.journal.orKeep(kept, () => this.#delete([{ delete: this.keyOf(pending) }]));
+  }
+
+  /**
+   * Docker returns a pool when a creation has failed, and then says no more, or before it deletes the network. In both
+   * it has forgotten the network, unless the pool was promised to another one.
+   */
+  async poolReturned(networkId: NetworkId): Promise<void> {
+    if (this.pendingOf(networkId)) return this.withdraw(networkId);
+    const [only, ...others] = this.#own(networkId);
+    if (only?.ipam !== 'sand-ipam' || others.length > 0) return;
+    const { mirror } = this.#engine;
+    const { docker_network_id: id } = only;
+    const isUsed = mirror.localEndpoints(networkId).some(({ docker }) => docker?.network_id === id);
+    if (!isUsed) await this.unbind(id);
   }
 
   /** Unties Docker's network, with endpoints of it that Docker forgot. Kept for later while etcd is away. */

@@ -101,8 +101,7 @@ async function releasePool({ bindings, anonymous }: DriverDependencies, body: un
   const { PoolID } = parseWith(PoolOnly, body);
   anonymous.close(PoolID);
   if (!isNetworkId(PoolID)) return DONE;
-  // On `network rm` the binding itself still stands: DeleteNetwork, which follows, unties it.
-  if (!bindings.isBound(PoolID)) await bindings.withdraw(PoolID);
+  await bindings.poolReturned(PoolID);
   return DONE;
 }
 

@@ -49,6 +49,7 @@ describe('compare()', () => {
       repairs: [],
       requests: [],
       missingPorts: [],
+      unfinished: [],
       strangers: [],
       retired: false,
     });
@@ -108,6 +109,11 @@ describe('compare()', () => {
     expect(repairs).toEqual([repair]);
     expect(requests.map(({ what }) => what)).toEqual([expect.stringContaining(request)]);
     expect([missingPorts, strangers]).toEqual([[], []]);
+  });
+
+  it('a port without its static entry, the last step of making one: unfinished', () => {
+    expect(compare({ ...right, statics: new Set() }, wanted, at).unfinished).toEqual(wanted.ports);
+    expect(compare(right, wanted, at).unfinished).toEqual([]);
   });
 
   it.each<[string, Link[], string[], string[]]>([
