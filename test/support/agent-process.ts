@@ -32,13 +32,16 @@ const DOCKERD_HEADERS = {
   Host: '',
 };
 
+/** Anything with a plugin socket. */
+export type PluginHost = Pick<DockerHost, 'path'>;
+
 /**
  * One plugin call from this process, as dockerd would make it on that host. A body that is a string goes out
  * as it is, any other as JSON; without one the request's body is empty.
  * @throws {Error} when nothing listens or no whole answer comes.
  */
 export async function pluginCall(
-  host: DockerHost,
+  host: PluginHost,
   method: string,
   body?: unknown,
   { timeoutMs = 60_000 } = {},

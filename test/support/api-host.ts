@@ -19,18 +19,30 @@ export interface ApiHostPlan {
 }
 
 export class ApiHost implements AsyncDisposable {
+  readonly #plan: Omit<ApiHostPlan, 'netns'>;
   readonly #kernel: Kernel;
+  #host: NetworkHost;
 
-  private constructor(
-    readonly host: NetworkHost,
-    kernel: Kernel,
-  ) {
+  private constructor(plan: Omit<ApiHostPlan, 'netns'>, host: NetworkHost, kernel: Kernel) {
+    this.#plan = plan;
+    this.#host = host;
     this.#kernel = kernel;
+  }
+
+  get host(): NetworkHost {
+    return this.#host;
   }
 
   static async open({ netns, ...plan }: ApiHostPlan): Promise<ApiHost> {
     const kernel = await Kernel.start({ log: new LogBook(), hostNetns: netns.path });
-    return new ApiHost(await NetworkHost.open({ ...plan, kernel }), kernel);
+    return new ApiHost(plan, await NetworkHost.open({ ...plan, kernel }), kernel);
+  }
+
+  /** The agent ends, and another begins with what it left. */
+  async restart(): Promise<void> {
+    await this.#host.halt();
+    const { directory } = this.#host;
+    this.#host = await NetworkHost.open({ ...this.#plan, kernel: this.#kernel, directory });
   }
 
   /** supertest over a TCP port of its own. */

@@ -1,7 +1,6 @@
 /** The plugin calls of docker's commands, made by the test itself: between any two of them etcd may go away. */
 import { randomUUID } from 'node:crypto';
-import { type PluginAnswer, pluginCall } from './agent-process.js';
-import type { DockerHost } from './docker-host.js';
+import { type PluginAnswer, type PluginHost, pluginCall } from './agent-process.js';
 
 const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
 
@@ -28,9 +27,9 @@ export function errorOf({ status, body }: PluginAnswer): string {
 }
 
 export class DockerCalls {
-  readonly #host: DockerHost;
+  readonly #host: PluginHost;
 
-  constructor(host: DockerHost) {
+  constructor(host: PluginHost) {
     this.#host = host;
   }
 
@@ -74,11 +73,11 @@ export class DockerCalls {
       Options: {},
     });
 
-  join = ({ NetworkID, EndpointID }: CalledEndpoint) =>
+  join = ({ NetworkID, EndpointID }: CalledEndpoint, SandboxKey = '/run/docker/netns/none') =>
     this.call('NetworkDriver.Join', {
       NetworkID,
       EndpointID,
-      SandboxKey: '/run/docker/netns/none',
+      SandboxKey,
       Options: {},
     });
 

@@ -47,14 +47,16 @@ async function look(enter: readonly string[]): Promise<Seen | undefined> {
 
 const inside = (host: CheckedHost, path: string) => [...host.enter, 'nsenter', `--net=${path}`, '--'];
 
-export async function kernelViolations(truth: Truth, host: CheckedHost): Promise<string[]> {
-  const found = [...(await fileViolations(truth, host)), ...(await hostViolations(truth, host))];
+/** @param joinedMs how long one of Docker's endpoints may be without an interface */
+export async function kernelViolations(truth: Truth, host: CheckedHost, joinedMs: number): Promise<string[]> {
+  const found = [...(await fileViolations(truth, host)), ...(await hostViolations(truth, host, joinedMs))];
   for (const network of truth.networks.values()) {
     const local = localOf(truth, host, network.id);
     const path = join(host.netnsPathInside ?? host.netnsPath, `${PREFIX}${network.id}`);
     const there = local.length > 0 ? await look(inside(host, path)) : undefined;
     if (there) found.push(...overlayViolations(truth, { host, network, local }, there));
     else if (local.some(isPlaced)) found.push(`no namespace of network ${network.id}`);
+    found.push(...local.flatMap(endpoint => neverJoined(endpoint, there, joinedMs)));
     for (const endpoint of local)
       if (!endpoint.docker) found.push(...(await targetViolations(host, endpoint)));
   }
@@ -66,6 +68,17 @@ const localOf = (truth: Truth, host: CheckedHost, network: string) =>
 
 /** Docker's are active from their creation on; their interface comes with the join. */
 const isPlaced = ({ docker, target_netns_path }: EndpointTruth) => !docker || target_netns_path !== '';
+
+function neverJoined(endpoint: EndpointTruth, there: Seen | undefined, joinedMs: number): string[] {
+  const { id, overlay_veth_name: name } = endpoint;
+  const hasPort = there?.links.some(({ ifname }) => ifname === name);
+  return isPlaced(endpoint) || isYoung(endpoint, joinedMs) || hasPort
+    ? []
+    : [`endpoint ${id} was never joined`];
+}
+
+const isYoung = ({ created_at }: EndpointTruth, joinedMs: number) =>
+  Date.now() - Date.parse(created_at) <= joinedMs;
 
 /** Files and mounts of namespaces: one of each where the host has an active endpoint, and none else. */
 async function fileViolations(truth: Truth, host: CheckedHost): Promise<string[]> {
@@ -88,11 +101,12 @@ async function fileViolations(truth: Truth, host: CheckedHost): Promise<string[]
 }
 
 /** Nothing of ours in the host's own namespace but what Docker is about to move. */
-async function hostViolations(truth: Truth, host: CheckedHost): Promise<string[]> {
+async function hostViolations(truth: Truth, host: CheckedHost, joinedMs: number): Promise<string[]> {
   const there = await look(host.enter);
   if (!there) return ['its namespace cannot be entered'];
   const waiting = truth.endpoints
     .filter(({ hostname, docker }) => hostname === host.name && docker)
+    .filter(endpoint => isYoung(endpoint, joinedMs))
     .map(({ target_veth_name }) => target_veth_name);
   return there.links
     .filter(({ ifname, linkinfo }) => ifname.startsWith('sand') || linkinfo?.info_kind === 'vxlan')

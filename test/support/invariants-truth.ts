@@ -16,6 +16,7 @@ export interface EndpointTruth {
   readonly id: string;
   readonly network_id: string;
   readonly hostname: string;
+  readonly created_at: string;
   readonly host_ip: string;
   readonly target_netns_path: string;
   readonly overlay_veth_name: string;

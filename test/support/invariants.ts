@@ -16,7 +16,7 @@ export interface CheckedCluster {
   readonly prefix: string;
   /** Those with agents of ours. */
   readonly hosts: readonly CheckedHost[];
-  /** How long an address may be reserved without an endpoint, default 90 s. */
+  /** How long an address may be reserved without an endpoint, or Docker's endpoint without an interface; default 90 s. */
   readonly reservationMs?: number;
 }
 
@@ -25,7 +25,7 @@ export async function violations(cluster: CheckedCluster): Promise<string[]> {
   const { etcd, prefix, hosts, reservationMs = 90_000 } = cluster;
   const truth = await Truth.read(etcd, prefix);
   const names = hosts.map(({ name }) => name);
-  const kernels = await Promise.all(hosts.map(host => kernelViolations(truth, host)));
+  const kernels = await Promise.all(hosts.map(host => kernelViolations(truth, host, reservationMs)));
   return [...storeViolations(truth, { reservationMs, hosts: names }), ...kernels.flat()];
 }
 

@@ -14,6 +14,15 @@ import { until } from './until.js';
 
 export const AGENT_MAIN = fileURLToPath(new URL('../../daemon/main.js', import.meta.url));
 
+export interface LocalAgentOptions {
+  /** Kept when the agent ends; default: a directory of its own, which goes with it. */
+  readonly directory?: string;
+  /** Path of the network namespace that it runs in. */
+  readonly netns?: string;
+  /** Node's own flags. */
+  readonly nodeFlags?: readonly string[];
+}
+
 export class LocalAgent implements AsyncDisposable {
   /** Holds all its files; sockets are `plugin.sock` and `run/api.sock`. */
   readonly directory: string;
@@ -21,17 +30,19 @@ export class LocalAgent implements AsyncDisposable {
   readonly pluginPort: number;
   readonly #child: ChildProcess;
   readonly #release: () => void;
+  readonly #keep: boolean;
   #log = '';
 
   private constructor(
     directory: string,
     ports: readonly number[],
-    rest: { child: ChildProcess; release: () => void },
+    rest: { child: ChildProcess; release: () => void; keep: boolean },
   ) {
     this.directory = directory;
     [this.apiPort = 0, this.pluginPort = 0] = ports;
     this.#child = rest.child;
     this.#release = rest.release;
+    this.#keep = rest.keep;
     for (const stream of [rest.child.stdout, rest.child.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         this.#log += chunk.toString();
@@ -42,10 +53,13 @@ export class LocalAgent implements AsyncDisposable {
   /** Starts it, in a network namespace where one is given, and waits until its API's unix socket is served. */
   static async start(
     env: Readonly<Record<string, string>>,
-    { netns }: { readonly netns?: string } = {},
+    options: LocalAgentOptions = {},
   ): Promise<LocalAgent> {
-    const directory = await mkdtemp(join(tmpdir(), 'sand-agent-'));
-    const protection = await protect({ directories: [directory] });
+    const { netns, nodeFlags = [] } = options;
+    const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'sand-agent-')));
+    const keep = options.directory !== undefined;
+    const directories = keep ? [] : [directory];
+    const protection = await protect({ directories });
     const ports = await freePorts('127.0.0.1', 2, true);
     const own = {
       PEER_IP: '127.0.0.1',
@@ -57,16 +71,16 @@ export class LocalAgent implements AsyncDisposable {
       SAND_RUN_DIR: join(directory, 'run'),
       SAND_PLUGIN_SOCKET: join(directory, 'plugin.sock'),
     };
-    const program = [process.execPath, AGENT_MAIN];
+    const program = [process.execPath, ...nodeFlags, AGENT_MAIN];
     const [file = '', ...args] = netns ? ['nsenter', `--net=${netns}`, '--', ...program] : program;
     const child = spawn(file, args, {
       env: { PATH: process.env['PATH'], ...own, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const agent = new LocalAgent(directory, ports, { child, release: protection.release });
+    const agent = new LocalAgent(directory, ports, { child, release: protection.release, keep });
     const pid = child.pid ?? 0;
     const processes = [{ pid, startTicks: (await startTicksOf(pid)) ?? '' }];
-    await protection.update({ directories: [directory], processes });
+    await protection.update({ directories, processes });
     // One that is to log errors alone does not say so.
     const served = () =>
       env['LOG_LEVEL'] === 'error'
@@ -74,7 +88,7 @@ export class LocalAgent implements AsyncDisposable {
         : agent.log.includes('TCP port served door=api');
     const ready = () => served() || !agent.running;
     await until(ready, { timeoutMs: 15_000, what: 'the agent serves its API' });
-    if (agent.running) return agent;
+    if (agent.running || agent.killed) return agent;
     await agent[Symbol.asyncDispose]();
     throw new Error(`The agent ended: ${agent.log}`);
   }
@@ -85,6 +99,11 @@ export class LocalAgent implements AsyncDisposable {
 
   get running(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Whether it was ended by SIGKILL, which it cannot have wanted. */
+  get killed(): boolean {
+    return this.#child.signalCode === 'SIGKILL';
   }
 
   /** What it has printed. */
@@ -107,9 +126,11 @@ export class LocalAgent implements AsyncDisposable {
       this.#child.kill('SIGTERM');
       await ended;
     }
-    const overlays = join(this.directory, 'netns');
-    if (existsSync(overlays)) await unmountAll(overlays);
-    await rm(this.directory, { recursive: true, force: true });
+    if (!this.#keep) {
+      const overlays = join(this.directory, 'netns');
+      if (existsSync(overlays)) await unmountAll(overlays);
+      await rm(this.directory, { recursive: true, force: true });
+    }
     this.#release();
   }
 }

@@ -23,6 +23,8 @@ export interface NetworkHostPlan {
   readonly maxVni?: number;
   /** Where other hosts reach its API. */
   readonly apiHostname?: string;
+  /** Of one that has ended: its journal and its namespaces; default: a new one. */
+  readonly directory?: string;
 }
 
 export class NetworkHost implements AsyncDisposable {
@@ -57,7 +59,7 @@ export class NetworkHost implements AsyncDisposable {
 
   /** Follows etcd and holds the first snapshot. */
   static async open(plan: NetworkHostPlan): Promise<NetworkHost> {
-    const host = new NetworkHost(plan, await mkdtemp(join(tmpdir(), 'sand-host-')));
+    const host = new NetworkHost(plan, plan.directory ?? (await mkdtemp(join(tmpdir(), 'sand-host-'))));
     host.engine.start();
     await host.engine.ready();
     return host;
