@@ -7,9 +7,10 @@
 import { describeError, InvalidError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { EndpointRecord } from '../model/records.js';
-import type { EndpointId, NetnsPath } from '../model/scalars.js';
+import type { EndpointId, IpAddress, NetnsPath, NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import type { Endpoints } from './endpoints.js';
+import { type HostSettings, netnsOf } from './host.js';
 import type { Mirror } from './mirror.js';
 
 /** Chosen: Docker joins an endpoint right after it made it; one older, without a sandbox, was never joined. */
@@ -18,6 +19,7 @@ const JOINED_WITHIN_MS = 60_000;
 const isLate = ({ created_at }: EndpointRecord) => Date.now() - Date.parse(created_at) > JOINED_WITHIN_MS;
 
 export interface DepartedDependencies {
+  readonly host: HostSettings;
   readonly kernel: Kernel;
   readonly mirror: Mirror;
   readonly endpoints: Endpoints;
@@ -44,6 +46,34 @@ export class Departed {
         });
       });
     }
+  }
+
+  /**
+   * Docker returns an address that one of its endpoints bears: the endpoint was made or deleted by a call without an
+   * answer, since Docker asks for neither again. Not when it was made after the return, which is another's, and never
+   * when its interface is in a container.
+   */
+  async addressReturned(networkId: NetworkId, address: IpAddress, atMs: number): Promise<void> {
+    const { mirror, endpoints, log } = this.#deps;
+    const bearer = mirror.bearerOf(networkId, address);
+    const record = bearer && mirror.localEndpoint(bearer.endpointId);
+    if (record?.docker?.address_source !== 'sand-ipam' || Date.parse(record.created_at) > atMs) return;
+    if (await this.#isInContainer(record)) return;
+    const facts = { endpoint_id: record.id, network_id: networkId, address };
+    log.warn('endpoint without a container removed, since Docker returns its address', facts);
+    await endpoints.remove(record.id);
+  }
+
+  async #isInContainer({
+    network_id,
+    overlay_veth_name,
+    target_veth_name,
+  }: EndpointRecord): Promise<boolean> {
+    const { kernel, host } = this.#deps;
+    const ports: readonly string[] = await kernel.listPorts(netnsOf(host, network_id));
+    if (!ports.includes(overlay_veth_name)) return false;
+    const waiting: readonly string[] = await kernel.listHostLinks();
+    return !waiting.includes(target_veth_name);
   }
 
   /** Docker moves an interface as soon as it is made: one that still waits in the host was given up with its dockerd. */

@@ -205,24 +205,6 @@ export class Endpoints implements AsyncDisposable {
     });
   }
 
-  /**
-   * Removes Docker's endpoint that bears an address which Docker has returned: one that was made or deleted by a call
-   * without an answer, since Docker asks for neither again. One made after the return is another's.
-   */
-  async removeForgotten(networkId: NetworkId, address: IpAddress, returnedAtMs: number): Promise<void> {
-    const { mirror, log } = this.#deps;
-    const bearer = mirror.bearerOf(networkId, address);
-    const record = bearer && mirror.localEndpoint(bearer.endpointId);
-    if (record?.docker?.address_source !== 'sand-ipam' || Date.parse(record.created_at) > returnedAtMs)
-      return;
-    log.warn('endpoint removed, since Docker returns its address', {
-      endpoint_id: record.id,
-      network_id: networkId,
-      address,
-    });
-    await this.remove(record.id);
-  }
-
   /** Our id of Docker's endpoint, from etcd where an agent of the original made it. @throws UnavailableError. */
   async #idOf(dockerEndpointId: string): Promise<EndpointId | undefined> {
     const known = this.#knownIdOf(dockerEndpointId);

@@ -53,6 +53,7 @@ export class Engine implements AsyncDisposable {
   readonly keptTeardowns: KeptTeardowns;
   readonly orphans: Orphans;
   readonly #unused: UnusedNetworks;
+  readonly #departed: Departed;
   #firstSnapshot: () => void = () => undefined;
 
   constructor(options: EngineOptions) {
@@ -94,7 +95,7 @@ export class Engine implements AsyncDisposable {
       mirror: this.mirror,
       journal: this.journal,
       host: host.name,
-      bearerForgotten: (network, address, atMs) => this.endpoints.removeForgotten(network, address, atMs),
+      bearerForgotten: (network, address, atMs) => this.#departed.addressReturned(network, address, atMs),
     });
     this.endpoints = new Endpoints({
       store,
@@ -127,6 +128,7 @@ export class Engine implements AsyncDisposable {
       host: host.name,
       log,
     });
+    this.#departed = new Departed({ kernel, mirror, endpoints, host, log });
     this.#unused = new UnusedNetworks({ mirror, networks, host: host.name, log });
     this.dialer = new Dialer({ kernel, mirror, endpoints, netnsEndpoints, host: host.name });
     this.#started = new Promise(resolve => {
@@ -179,11 +181,8 @@ export class Engine implements AsyncDisposable {
     await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
     await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
     const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
-    const { mirror, endpoints } = this;
-    const { kernel } = this.options;
-    const departed = new Departed({ kernel, mirror, endpoints, log: this.options.log });
-    await departed.settle(missing ?? []);
-    this.reconciler.onPatrol(ids => departed.settle(ids));
+    await this.#departed.settle(missing ?? []);
+    this.reconciler.onPatrol(ids => this.#departed.settle(ids));
     await this.#unused.removeAll(signal);
     await this.keptTeardowns.replay();
     await attempt(this.networks.separateVnis(), 'VNIs given twice not looked for');
