@@ -5,6 +5,7 @@ import { describeError, type ErrorKind, InvalidError, toSandError } from '../mod
 import type { Logger } from '../model/log.js';
 import { parseBody } from './body.js';
 import { endpointRoutes } from './endpoints.js';
+import { hostRoutes } from './hosts.js';
 import { networkRoutes } from './networks.js';
 import { openApi } from './openapi.js';
 import { statusRoute } from './status.js';
@@ -39,6 +40,11 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
     response.json(openApi(version));
   });
   app.get('/status', statusRoute(engine, version));
+  app.use((_request, _response, next) => {
+    engine.requireName();
+    next();
+  });
+  app.use('/hosts', hostRoutes(engine));
   app.use('/networks', networkRoutes(engine));
   app.use('/endpoints', endpointRoutes(engine));
   app.use((request, response) => {

@@ -1,5 +1,6 @@
 /** What the HTTP API takes and answers. The requests are checked with these, and the OpenAPI document is made of them. */
 import { z } from 'zod';
+import type { Host } from '../engine/hosts.js';
 import * as records from '../model/records.js';
 import { type EndpointRecord, type Looks, mtuOf, type Network, scalar, UUID } from '../model/records.js';
 import {
@@ -77,12 +78,23 @@ export const EndpointQuery = z.strictObject({
   hostname: optional(value => parseHostName(value), { type: 'string' }),
 });
 
-export const NetworkRemoval = z.strictObject({
-  force: z
+const yesOrNo = (description: string) =>
+  z
     .enum(['true', 'false', '1', '0', ''])
     .optional()
     .transform(value => value === 'true' || value === '1')
-    .meta({ description: "Whether this host's endpoints are removed first" }),
+    .meta({ description });
+
+export const NetworkRemoval = z.strictObject({
+  force: yesOrNo("Whether this host's endpoints, and those of hosts declared gone, are removed first"),
+});
+
+export const HostRemoval = z.strictObject({
+  gone: yesOrNo('The machine is off: its endpoints are deleted and their addresses returned'),
+});
+
+export const HostChange = z.strictObject({
+  draining: z.boolean().meta({ description: 'Whether the host takes no new endpoints' }),
 });
 
 export const NoQuery = z.strictObject({});
@@ -93,9 +105,36 @@ export const NetworkAnswer = records.NetworkRecord.extend({
 
 export const EndpointAnswer = records.EndpointRecord;
 
+export const HostAnswer = z.object({
+  hostname: z.string(),
+  state: z
+    .enum(['living', 'gone', 'removed', 'unknown'])
+    .meta({ description: 'removed: declared gone; unknown: an agent of the original, which does not say' }),
+  gone_since: z.string().nullable().meta({ description: 'As far as the agent that answers knows' }),
+  removed_at: z.string().nullable(),
+  draining_since: z.string().nullable(),
+  since: z.string().nullable().meta({ description: 'When it registered' }),
+  identity: z.string().nullable(),
+  vtep: z.string().nullable(),
+  api_hostname: z.string(),
+  version: z.string(),
+  endpoints: z.number().int(),
+});
+
 export const StatusAnswer = z.object({
   version: z.string(),
   hostname: z.string(),
+  identity: z.string().meta({ description: "Of this agent's state directory" }),
+  name: z
+    .object({ state: z.enum(['claiming', 'held', 'refused']), reason: z.string().nullable() })
+    .meta({ description: 'Whether this agent has its host name; refused: it serves nothing else' }),
+  hosts: z.object({
+    living: z.number().int(),
+    others: z.array(HostAnswer.pick({ hostname: true, state: true, gone_since: true })).meta({
+      description: 'Hosts that are gone or declared gone',
+    }),
+  }),
+  draining_since: z.string().nullable(),
   vtep: z.string().meta({ description: 'Outer address of this host' }),
   underlay: z.object({ interface: z.string(), mtu: z.number().int() }).nullable(),
   started_at: z.string(),
@@ -118,6 +157,21 @@ export const ErrorAnswer = z.object({
   code: z.enum(['invalid', 'not-found', 'conflict', 'exhausted', 'unavailable', 'kernel']).optional(),
   details: z.record(z.string(), z.unknown()).optional(),
 });
+
+export const hostJson = ({ hostname, record, state, goneSince, endpoints }: Host): HostJson => ({
+  hostname,
+  state,
+  gone_since: goneSince?.toISOString() ?? null,
+  removed_at: record?.removed_at ?? null,
+  draining_since: record?.draining_since ?? null,
+  since: record?.since ?? null,
+  identity: record?.identity ?? null,
+  vtep: record?.vtep ?? null,
+  api_hostname: record?.api_hostname ?? '',
+  version: record?.version ?? '',
+  endpoints,
+});
+export type HostJson = Readonly<z.infer<typeof HostAnswer>>;
 
 export const networkJson = (network: Network) => ({ ...network.record, mtu: mtuOf(network) });
 export type NetworkJson = ReturnType<typeof networkJson>;

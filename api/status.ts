@@ -11,6 +11,20 @@ export const statusRoute =
     const answer: StatusJson = {
       version,
       hostname: status.hostname,
+      identity: status.identity,
+      name: {
+        state: status.claim.state,
+        reason: status.claim.state === 'refused' ? status.claim.reason.message : null,
+      },
+      hosts: {
+        living: status.livingHosts,
+        others: status.otherHosts.map(({ hostname, state, goneSince }) => ({
+          hostname,
+          state,
+          gone_since: goneSince?.toISOString() ?? null,
+        })),
+      },
+      draining_since: status.drainingSince ?? null,
       vtep: status.vtep,
       underlay: status.underlay && { interface: status.underlay.ifName, mtu: status.underlay.mtu },
       started_at: status.startedAt.toISOString(),

@@ -11,6 +11,8 @@ import type {
   EndpointFilter,
   EndpointJson,
   EndpointWish,
+  GivenAway,
+  HostJson,
   NetworkJson,
   NetworkWish,
   StatusJson,
@@ -33,7 +35,7 @@ export interface Target {
   readonly port: number;
 }
 
-const pathOf = (kind: 'networks' | 'endpoints', id: string) => `/${kind}/${encodeURIComponent(id)}`;
+const pathOf = (kind: 'networks' | 'endpoints' | 'hosts', id: string) => `/${kind}/${encodeURIComponent(id)}`;
 
 /** One agent. Every call throws a ClientError, or its signal's reason. */
 export class SandClient implements Disposable {
@@ -98,6 +100,33 @@ export class SandClient implements Disposable {
   /** Only the agent of the endpoint's own host removes it. */
   async removeEndpoint(id: string, options?: CallOptions): Promise<void> {
     await this.#transport.call('DELETE', pathOf('endpoints', id), options);
+  }
+
+  /** Of the whole cluster; hosts of the original as far as they have endpoints. */
+  async hosts(options?: CallOptions): Promise<HostJson[]> {
+    return (await this.#get<{ hosts: HostJson[] }>('/hosts', options)).hosts;
+  }
+
+  async host(name: string, options?: CallOptions): Promise<HostJson> {
+    return (await this.#get<{ host: HostJson }>(pathOf('hosts', name), options)).host;
+  }
+
+  /** Whether the host takes new endpoints. */
+  async drainHost(name: string, wanted: 'on' | 'off', options?: CallOptions): Promise<HostJson> {
+    const body = { draining: wanted === 'on' };
+    return (await this.#post<{ host: HostJson }>(pathOf('hosts', name), body, options)).host;
+  }
+
+  /** Declares a host gone: its endpoints are no neighbours any more, and keep their addresses. */
+  async removeHost(name: string, options?: CallOptions): Promise<HostJson> {
+    const text = await this.#transport.call('DELETE', pathOf('hosts', name), options);
+    return this.#parse<{ host: HostJson }>(text).host;
+  }
+
+  /** Gives away all that a host held. Its machine must be off. */
+  async removeHostForGood(name: string, options?: CallOptions): Promise<GivenAway> {
+    const text = await this.#transport.call('DELETE', `${pathOf('hosts', name)}?gone=true`, options);
+    return this.#parse<{ given_away: GivenAway }>(text).given_away;
   }
 
   /** The API's own description, OpenAPI 3.1. */

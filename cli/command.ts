@@ -5,7 +5,13 @@ import type { Output } from './output.js';
 export const PROGRAM = 'sand-agent-cli';
 
 /** What the shell may offer for a value. */
-export type Candidates = 'networks' | 'endpoints' | 'hosts' | 'files' | readonly string[];
+export type Candidates =
+  | 'networks'
+  | 'endpoints'
+  | 'hosts'
+  | 'registered-hosts'
+  | 'files'
+  | readonly string[];
 
 export interface Flag {
   readonly type: 'string' | 'number' | 'boolean' | 'list';

@@ -58,6 +58,9 @@ async function ask(client: SandClient, what: Candidates, current: string): Promi
     const ids = current === '' ? [] : networks.map(({ id, name }) => ({ value: id, describe: name }));
     return [...networks.map(({ name, ip_range }) => ({ value: name, describe: ip_range })), ...ids];
   }
+  if (what === 'registered-hosts') {
+    return (await client.hosts()).map(({ hostname, state }) => ({ value: hostname, describe: state }));
+  }
   const endpoints = await client.endpoints();
   if (what === 'endpoints') {
     return endpoints.map(({ id, hostname, target_veth_ip: ip }) => ({

@@ -2,6 +2,7 @@
 import { ApiServer } from '../api/server.js';
 import { Engine } from '../engine/engine.js';
 import type { HostSettings } from '../engine/host.js';
+import { loadIdentity } from '../engine/identity.js';
 import { TcpDoor } from '../listen/tcp-door.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
@@ -12,7 +13,7 @@ import { Bindings } from '../plugin/bindings.js';
 import { ForgottenNetworks } from '../plugin/forgotten-networks.js';
 import { ipamDriver } from '../plugin/ipam-driver.js';
 import { networkDriver } from '../plugin/network-driver.js';
-import type { Methods, PluginServer } from '../plugin/server.js';
+import { checked, type Methods, type PluginServer } from '../plugin/server.js';
 import type { StoreClient, StoreTls } from '../store/client.js';
 import { Keys } from '../store/keys.js';
 import { StateLock } from '../store/state-lock.js';
@@ -107,13 +108,17 @@ export class Agent implements AsyncDisposable {
         kernel,
         host,
         journalPath: `${config.stateDir}/journal`,
+        identity: loadIdentity(config.stateDir),
+        version,
+        hostDeadAfterSeconds: config.hostDeadAfter,
         log,
       }),
     );
     engine.start();
     const bindings = new Bindings(engine);
     const deps = { engine, bindings, anonymous: new AnonymousPools() };
-    this.#options.methods({ ...ipamDriver(deps), ...networkDriver(deps) });
+    const methods = { ...ipamDriver(deps), ...networkDriver(deps) };
+    this.#options.methods(checked(methods, () => engine.requireName()));
     this.#resources.use(
       ForgottenNetworks.start({ engine, bindings, dockerSocket: dockerSocketOf(config), log }),
     );

@@ -179,6 +179,13 @@ export const SETTINGS = {
     'UDP port of the underlay, the same on all hosts',
   ),
   vxlanChecksum: setting('vxlan-checksum', ['SAND_VXLAN_CHECKSUM'], true, onOff, 'outer UDP checksums'),
+  hostDeadAfter: setting(
+    'host-dead-after',
+    ['SAND_HOST_DEAD_AFTER'],
+    0,
+    numberFrom(0, 86_400 * 30),
+    'seconds until a host without a sign of life is cut off; 0: never',
+  ),
   stateDir: setting(
     'state-dir',
     ['SAND_STATE_DIR'],

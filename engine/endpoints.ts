@@ -16,6 +16,7 @@ import {
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { transact, type Write } from '../store/transaction.js';
+import { refuseWhileDraining } from './draining.js';
 import {
   creationWrites,
   deletionWrites,
@@ -71,6 +72,7 @@ export class Endpoints implements AsyncDisposable {
     const { id, networkId } = wish;
     const existing = mirror.localEndpoint(id);
     if (existing) return existing;
+    refuseWhileDraining(mirror, host);
     const network = await networks.get(networkId);
     const record = (address: IpAddress) => endpointRecord(host, network.record, wish, address);
     const change = {

@@ -12,6 +12,9 @@ import { Departed } from './departed.js';
 import { Dialer } from './dial.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
+import { HostClaim, notYetClaimed } from './host-claim.js';
+import { Hosts } from './hosts.js';
+import type { Identity } from './identity.js';
 import { Journal } from './journal.js';
 import { KeptTeardowns } from './kept-teardowns.js';
 import { Mirror } from './mirror.js';
@@ -32,6 +35,10 @@ export interface EngineOptions {
   readonly kernel: Kernel;
   readonly host: HostSettings;
   readonly journalPath: string;
+  readonly identity: Identity;
+  readonly version: string;
+  /** After so long without presence other hosts are cut off; 0: never. */
+  readonly hostDeadAfterSeconds: number;
   readonly log: Logger;
 }
 
@@ -42,6 +49,8 @@ export class Engine implements AsyncDisposable {
   readonly netnsEndpoints: NetnsEndpoints;
   readonly dialer: Dialer;
   readonly reservations: Reservations;
+  readonly hosts: Hosts;
+  readonly claim: HostClaim;
   readonly reconciler: Reconciler;
   readonly journal: Journal;
   readonly options: EngineOptions;
@@ -61,6 +70,17 @@ export class Engine implements AsyncDisposable {
     this.options = options;
     this.journal = new Journal(options.journalPath, log, () => !store.answering);
     this.mirror = new Mirror(keys, host.name, log);
+    this.mirror.hosts.deadAfterSeconds = options.hostDeadAfterSeconds;
+    this.claim = new HostClaim({
+      store,
+      keys,
+      mirror: this.mirror,
+      host,
+      identity: options.identity,
+      version: options.version,
+      log,
+      regained: () => this.reconciler.reconcileAll(),
+    });
     this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
     this.reconciler = new Reconciler({
       kernel,
@@ -69,6 +89,7 @@ export class Engine implements AsyncDisposable {
       host,
       log,
       renamed: (id, ifName) => this.endpoints.renamed(id, ifName),
+      serving: () => this.claim.refusal === undefined,
     });
     this.#addresses = new Addresses(store, keys, {
       host: host.name,
@@ -88,6 +109,7 @@ export class Engine implements AsyncDisposable {
       host: host.name,
       log,
     });
+    this.hosts = new Hosts({ store, keys, mirror: this.mirror, addresses: this.#addresses, host, log });
     this.reservations = new Reservations({
       store,
       keys,
@@ -143,7 +165,9 @@ export class Engine implements AsyncDisposable {
       const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
       if (gone) this.#addresses.forget(event.networkId);
     });
+    this.claim.start();
     const replay = setInterval(() => {
+      if (this.claim.state.state !== 'held') return;
       void this.keptTeardowns.replay();
       this.#unused.tryAgain();
     }, REPLAY_EVERY_MS);
@@ -164,7 +188,8 @@ export class Engine implements AsyncDisposable {
         onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),
         onLine: up => {
           log.debug('watch of etcd', { up });
-          if (up) void this.keptTeardowns.replay();
+          if (up) this.claim.lookNow();
+          if (up && this.claim.state.state === 'held') void this.keptTeardowns.replay();
         },
       }),
       this.#begin(),
@@ -175,7 +200,7 @@ export class Engine implements AsyncDisposable {
     const { signal } = this.#stop;
     const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
     await Promise.race([this.#started, stopped]);
-    if (signal.aborted) return;
+    if (signal.aborted || !(await this.claim.held())) return;
     const attempt = <T>(step: Promise<T>, text: string) =>
       step.catch(error => void this.options.log.error(text, { err: describeError(error) }));
     await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
@@ -189,10 +214,27 @@ export class Engine implements AsyncDisposable {
     await attempt(this.orphans.remove(), 'orphans not looked for');
   }
 
-  /** Resolves when the mirror holds the first snapshot. @throws UnavailableError when etcd does not answer. */
+  /** @throws ConflictError: another agent has this host's name. */
+  requireName(): void {
+    if (this.claim.refusal) throw this.claim.refusal;
+  }
+
+  /**
+   * Resolves when the mirror holds the first snapshot, and this host its name.
+   * @throws UnavailableError when etcd does not answer. ConflictError: another agent has this host's name.
+   */
   async ready(): Promise<void> {
-    if (this.mirror.revision > 0) return;
+    this.requireName();
+    if (this.mirror.revision > 0 && this.claim.state.state === 'held') return;
     const late = sleep(SNAPSHOT_WITHIN_MS, 'late', { ref: false });
+    await this.#snapshot(late);
+    if ((await Promise.race([this.claim.settled(), late])) === 'late') {
+      throw notYetClaimed(this.options.store.where);
+    }
+    this.requireName();
+  }
+
+  async #snapshot(late: Promise<string>): Promise<void> {
     if ((await Promise.race([this.#started, late])) === 'late') {
       const { where } = this.options.store;
       throw new UnavailableError(
@@ -210,9 +252,10 @@ export class Engine implements AsyncDisposable {
     return (await kernel.underlay(host.vtep)).mtu - VXLAN_OVERHEAD;
   }
 
-  /** Removes this host's endpoints of a network, then the network. @throws ConflictError: others use it, too. */
+  /** Removes this host's endpoints of a network, those of hosts declared gone, then the network. @throws ConflictError: others use it, too. */
   async forceRemoveNetwork(id: NetworkId): Promise<void> {
     for (const endpoint of this.mirror.localEndpoints(id)) await this.endpoints.remove(endpoint.id);
+    await this.hosts.clearNetwork(id);
     await this.networks.remove(id);
   }
 
@@ -228,10 +271,13 @@ export class Engine implements AsyncDisposable {
   /** Stops following and answering; kernel and etcd stay as they are. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    this.claim.stop();
     await Promise.all(this.#tasks);
     await this.endpoints[Symbol.asyncDispose]();
     await this.reconciler[Symbol.asyncDispose]();
     await this.#addresses[Symbol.asyncDispose]();
+    await this.claim[Symbol.asyncDispose]();
+    this.mirror.hosts[Symbol.dispose]();
     this.journal[Symbol.dispose]();
   }
 }

@@ -17,9 +17,10 @@ import {
 import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import type { Change } from '../store/follow.js';
-import type { FollowedKey, Keys } from '../store/keys.js';
+import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
+import { HostsSeen } from './hosts-seen.js';
 import { emptyEntry, type NetworkEntry, peerOf, samePeer } from './mirror-entry.js';
 import { Revisions } from './revisions.js';
 
@@ -28,7 +29,7 @@ export type MirrorEvent =
   /** The network's record or attributes changed, or went. */
   | { readonly kind: 'network'; readonly networkId: NetworkId }
   /** An endpoint of this host came, changed or went. */
-  | { readonly kind: 'local'; readonly networkId: NetworkId }
+  | { readonly kind: 'local'; readonly networkId: NetworkId; readonly gone?: EndpointId }
   /** An endpoint of another host came, changed or went. */
   | {
       readonly kind: 'peer';
@@ -49,11 +50,13 @@ export class Mirror {
   readonly #revisions = new Revisions();
   readonly #listeners = new Set<(event: MirrorEvent) => void>();
   readonly vnis = new VniMap();
+  readonly hosts: HostsSeen;
 
   constructor(keys: Keys, host: HostName, log: Logger) {
     this.#keys = keys;
     this.#host = host;
     this.#log = log;
+    this.hosts = new HostsSeen(log);
   }
 
   /** Revision up to which the follower has delivered everything; 0 before the first snapshot. */
@@ -93,6 +96,10 @@ export class Mirror {
 
   peers(id: NetworkId): ReadonlyMap<EndpointId, Peer> {
     return this.#networks.get(id)?.peers ?? NOTHING;
+  }
+
+  hasPeerOn(id: NetworkId, hostname: HostName): boolean {
+    return [...this.peers(id).values()].some(peer => peer.hostname === hostname);
   }
 
   /** The endpoint whose record bears an address. */
@@ -182,6 +189,11 @@ export class Mirror {
   }
 
   #store(at: FollowedKey, entry: KeyValue): void {
+    if ('hostname' in at) this.hosts.put(at, entry);
+    else this.#storePart(at, entry);
+  }
+
+  #storePart(at: Exclude<FollowedKey, HostKey>, entry: KeyValue): void {
     const network = this.#entryOf(at.network);
     switch (at.family) {
       case 'network': {
@@ -205,6 +217,11 @@ export class Mirror {
   }
 
   #forget(at: FollowedKey): void {
+    if ('hostname' in at) this.hosts.forget(at);
+    else this.#forgetPart(at);
+  }
+
+  #forgetPart(at: Exclude<FollowedKey, HostKey>): void {
     const network = this.#entryOf(at.network);
     if (at.family === 'network') this.#setRecord(at.network, network, undefined, 0);
     else if (at.family === 'attributes') network.attributes = undefined;
@@ -255,7 +272,7 @@ export class Mirror {
     if (record && isLocal) entry.local.set(id, record);
     if (record && isLocal) this.#local.set(id, record);
     else this.#local.delete(id);
-    if (wasLocal || isLocal) this.#emit({ kind: 'local', networkId });
+    if (wasLocal || isLocal) this.#emit({ kind: 'local', networkId, ...(isLocal ? {} : { gone: id }) });
     const change = { before: wasLocal ? undefined : before, after: isLocal ? undefined : after };
     if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
   }

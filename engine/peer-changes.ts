@@ -33,7 +33,7 @@ export class PeerChanges {
   take(id: NetworkId): { readonly set: Peer[]; readonly remove: Peer[] } {
     const [set, remove]: [Peer[], Peer[]] = [[], []];
     for (const { before, after } of this.#changes.get(id)?.values() ?? []) {
-      if (after) set.push(after);
+      if (after && !this.#mirror.hosts.isCutOff(after.hostname)) set.push(after);
       // A newer endpoint may bear the address already: replacing it is one step, without a gap.
       const bearer = before && this.#mirror.bearerOf(id, before.address);
       const isLocal = bearer !== undefined && this.#mirror.localEndpoint(bearer.endpointId) !== undefined;

@@ -39,6 +39,10 @@ export class PortBook {
     this.#leaving.set(endpoint, overlayVeth ?? this.#leaving.get(endpoint));
   }
 
+  isLeaving(endpoint: EndpointId): boolean {
+    return this.#leaving.has(endpoint);
+  }
+
   /** The endpoint's interface and record are gone. */
   left(endpoint: EndpointId): void {
     this.#leaving.delete(endpoint);

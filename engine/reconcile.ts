@@ -32,6 +32,8 @@ export interface ReconcilerDependencies {
   readonly host: HostSettings;
   readonly log: Logger;
   readonly renamed: Renamed;
+  /** False: another agent has this host's name, and the kernel is left as it is. */
+  serving(): boolean;
 }
 
 export class Reconciler implements AsyncDisposable {
@@ -58,6 +60,9 @@ export class Reconciler implements AsyncDisposable {
     this.#log = rateLimited(deps.log);
     this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps);
     deps.mirror.onEvent(event => this.#onEvent(event));
+    deps.mirror.hosts.onCutOff(hostname => {
+      for (const id of this.#present) if (deps.mirror.hasPeerOn(id, hostname)) this.#later(id, 0);
+    });
   }
 
   /** Differences mended since the start. */
@@ -169,12 +174,13 @@ export class Reconciler implements AsyncDisposable {
     return wantedNetwork(host, network, {
       ports: this.ports.wanted(id),
       leaving: this.ports.leavingInterfaces(),
-      peers: mirror.peers(id).values(),
+      peers: mirror.hosts.reachable(mirror.peers(id).values()),
     });
   }
 
   async #reconcile(id: NetworkId): Promise<readonly EndpointId[]> {
-    const { kernel, mirror, host, log } = this.#deps;
+    const { kernel, mirror, host, log, serving } = this.#deps;
+    if (!serving()) return [];
     const network = mirror.network(id);
     const wanted = network && this.#wanted(network);
     if (!wanted) {
@@ -223,15 +229,22 @@ export class Reconciler implements AsyncDisposable {
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
     if (event.kind === 'network') this.#later(id, 0);
     if (event.kind === 'local' && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
+    // Removed by somebody else.
+    else if (event.kind === 'local' && event.gone && !this.ports.isLeaving(event.gone)) this.#later(id, 0);
     if (event.kind === 'peer' && this.#peerChanges.note(event)) {
       void this.#mutex.run(id, () => this.#applyPeers(id)).catch(error => this.#peersFailed(id, error));
     }
   }
 
+  /** Every network that is here, soon. */
+  reconcileAll(): void {
+    for (const id of this.#present) this.#later(id, 0);
+  }
+
   async #applyPeers(id: NetworkId): Promise<void> {
-    const { kernel, host } = this.#deps;
+    const { kernel, host, serving } = this.#deps;
     const { set, remove } = this.#peerChanges.take(id);
-    if (set.length + remove.length === 0 || !this.#present.has(id)) return;
+    if (set.length + remove.length === 0 || !this.#present.has(id) || !serving()) return;
     await kernel.applyPeers(netnsOf(host, id), {
       set: packPeers(remotePeersOf(set, host.name)),
       remove: packPeers(remotePeersOf(remove, host.name)),

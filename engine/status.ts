@@ -2,6 +2,8 @@
 import type { HostName, IpAddress } from '../model/scalars.js';
 import type { Underlay } from '../overlay/types.js';
 import type { Engine } from './engine.js';
+import type { ClaimState } from './host-claim.js';
+import type { Host } from './hosts.js';
 
 export interface EngineStatus {
   readonly hostname: HostName;
@@ -18,11 +20,19 @@ export interface EngineStatus {
   readonly lastReconcileAt: Date | undefined;
   readonly repairs: number;
   readonly pendingTeardowns: number;
+  readonly identity: string;
+  /** Whether this agent has its host name. */
+  readonly claim: ClaimState;
+  readonly livingHosts: number;
+  /** Gone, or declared gone. */
+  readonly otherHosts: readonly Host[];
+  readonly drainingSince: string | undefined;
 }
 
 export async function statusOf(engine: Engine): Promise<EngineStatus> {
   const { mirror, reconciler, journal, startedAt } = engine;
   const { store, kernel, host } = engine.options;
+  const hosts = engine.hosts.list();
   const local = mirror.localEndpoints();
   return {
     hostname: host.name,
@@ -37,5 +47,10 @@ export async function statusOf(engine: Engine): Promise<EngineStatus> {
     lastReconcileAt: reconciler.lastAt,
     repairs: reconciler.repairs,
     pendingTeardowns: journal.entries().length,
+    identity: engine.options.identity.id,
+    claim: engine.claim.state,
+    livingHosts: hosts.filter(({ state }) => state === 'living').length,
+    otherHosts: hosts.filter(({ state }) => state === 'gone' || state === 'removed'),
+    drainingSince: mirror.hosts.record(host.name)?.draining_since,
   };
 }

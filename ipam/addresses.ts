@@ -5,12 +5,16 @@
  * addresses ahead of need into a key of its own, serves callers from there without touching the pool, and gives them
  * back when the rush is over.
  */
-import type { IpAddress, NetworkId } from '../model/scalars.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { UnavailableError } from '../model/errors.js';
+import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import type { AddressChange } from './changes.js';
 import { PoolQueue } from './pool-queue.js';
-import type { AddressesOptions } from './pool-writer.js';
+import { type AddressesOptions, PoolWriter } from './pool-writer.js';
+
+const SPARES_ATTEMPTS = 16; // chosen: some 4 s, as long as a lock of an agent of the original may stand in the way
 
 export class Addresses implements AsyncDisposable {
   readonly #store: StoreClient;
@@ -37,6 +41,18 @@ export class Addresses implements AsyncDisposable {
       this.#queues.set(networkId, queue);
     }
     return queue.commit(change);
+  }
+
+  /** Returns what a host that is gone took ahead of need. @throws UnavailableError: the pool is in others' hands. */
+  async returnSparesOf(host: HostName, networkId: NetworkId): Promise<void> {
+    const writer = new PoolWriter(this.#store, this.#keys, networkId, this.#options);
+    for (let attempt = 0; attempt < SPARES_ATTEMPTS; attempt++) {
+      if ((await writer.returnSpares(host)) === 'done') return;
+      await sleep(Math.random() * Math.min(2 ** attempt, 512));
+    }
+    throw new UnavailableError(`The pool of network ${networkId} is being changed all the time; try again`, {
+      network_id: networkId,
+    });
   }
 
   /** Forgets what it knows of a network, when the network is gone. */

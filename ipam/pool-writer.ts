@@ -128,9 +128,9 @@ export class PoolWriter {
     this.#options.committed(writes, result.revision);
   }
 
-  /** Returns this host's spares to the pool; tells whether somebody else was faster with the pool. */
-  async returnSpares(): Promise<'done' | 'raced'> {
-    const { host, log } = this.#options;
+  /** Returns a host's spares to the pool, by default this one's; tells whether somebody else was faster with the pool. */
+  async returnSpares(host = this.#options.host): Promise<'done' | 'raced'> {
+    const { log } = this.#options;
     if (!this.#view && !(await this.#read([]))) this.#ahead = 0;
     const view = this.#view;
     const own = view?.spares.get(host);

@@ -76,11 +76,14 @@ export function parseNetworkName(value: unknown, field = 'name'): string {
   return text;
 }
 
+const HOST_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$/;
+export const isHostName = (text: string): text is HostName => HOST_NAME.test(text);
+
 export function parseHostName(value: unknown, field = 'hostname'): HostName {
   const expected = 'a host name of letters, digits, dots, dashes and underscores, at most 253';
   const text = parseText(value, field, expected);
-  if (text.length > 253 || !/^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(text)) throw invalid(field, value, expected);
-  return text as HostName;
+  if (!isHostName(text)) throw invalid(field, value, expected);
+  return text;
 }
 
 export function parseVni(value: unknown, field = 'vxlan_vni'): Vni {

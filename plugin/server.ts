@@ -23,6 +23,18 @@ export interface Outcome {
 export type Method = (body: unknown) => Promise<Outcome>;
 export type Methods = Readonly<Record<string, Method>>;
 
+/** The same methods behind a check that throws what stands in the way of all of them. */
+export const checked = (methods: Methods, check: () => void): Methods =>
+  Object.fromEntries(
+    Object.entries(methods).map(([name, method]) => [
+      name,
+      async (body: unknown) => {
+        check();
+        return method(body);
+      },
+    ]),
+  );
+
 /** Answered without the engine, so that activation never waits. Scope local: docs/decisions/0006. */
 const IMMEDIATE: Readonly<Record<string, object>> = {
   'Plugin.Activate': { Implements: ['NetworkDriver', 'IpamDriver'] },

@@ -11,6 +11,8 @@ import { EtcdLine, type StoreOptions, type StoreTls, type WatchStream } from './
 
 export type { StoreOptions, StoreTls, WatchStream } from './etcd-line.js';
 
+const KEEP_WITHIN_MS = 3_000; // chosen: several times what a busy member takes
+
 export interface KeyValue {
   readonly key: string;
   readonly value: string;
@@ -25,6 +27,14 @@ export const keyValueOf = (kv: IKeyValue): KeyValue => ({
   modRevision: Number(kv.mod_revision),
 });
 
+/** A key that every transaction of this client compares, so that whoever lost it can change nothing any more. */
+export interface Fence {
+  readonly key: string;
+  readonly revision: number;
+  /** Called by a transaction that found it changed. */
+  lost(): void;
+}
+
 /** Requests to etcd with a deadline on each; every failure of the line is an UnavailableError. */
 export class StoreClient implements AsyncDisposable {
   readonly #options: StoreOptions;
@@ -32,6 +42,7 @@ export class StoreClient implements AsyncDisposable {
   readonly #secure: boolean;
   #line: EtcdLine;
   #answering = true;
+  fence: Fence | undefined;
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -66,6 +77,24 @@ export class StoreClient implements AsyncDisposable {
     const { ID } = await this.#call(etcd => etcd.leaseClient.leaseGrant({ TTL: ttlSeconds, ID: 0 }));
     stepped('etcd', 'lease granted');
     return ID;
+  }
+
+  /** Renews a lease. Answers false when it has ended. */
+  async keepLease(id: string): Promise<boolean> {
+    return this.#call(async etcd => {
+      const stream = await etcd.leaseClient.leaseKeepAlive();
+      try {
+        return await new Promise<boolean>((resolve, reject) => {
+          const late = () => reject(new Error(`lease ${id} not renewed within ${KEEP_WITHIN_MS} ms`));
+          setTimeout(late, KEEP_WITHIN_MS).unref();
+          stream.on('data', ({ TTL }) => resolve(Number(TTL) > 0)).on('error', reject);
+          stream.on('end', () => reject(new Error('the stream of leases has ended')));
+          stream.write({ ID: id });
+        });
+      } finally {
+        stream.cancel();
+      }
+    });
   }
 
   async revokeLease(id: string): Promise<void> {

@@ -3,13 +3,15 @@
  *
  * Families that existing agents share with us: `network`, `network-endpoints`, `node-endpoints`, `nodes`,
  * `nodes-networks`, `ipalloc`, `docker-networks`, `docker-endpoints`. Families of our own, which they never list:
- * `network.attributes`, `network.bindings`, `address-owners`, `address-spares`, `vnis`, `names`. Two of ours begin
- * with `network.` so that one watch from `/network` on covers all that the mirror follows and nothing else.
+ * `network.attributes`, `network.bindings`, `network.hosts`, `network.presence`, `address-owners`, `address-spares`,
+ * `vnis`, `names`. Some of ours begin with `network.` so that one watch from `/network` on covers all that the mirror
+ * follows and nothing else.
  */
 import {
   type EndpointId,
   type HostName,
   type IpAddress,
+  isHostName,
   isNetworkId,
   type NetworkId,
   type Vni,
@@ -28,11 +30,23 @@ export const poolLockRange = (network: NetworkId) => `/etcd-lock/ipalloc-lock/${
 /** Whoever has the oldest key in here may choose a VNI. */
 export const VNI_LOCK_RANGE = '/etcd-lock/vni-idgen/';
 
+/** A host's record, or its presence. */
+export interface HostKey {
+  readonly family: 'host' | 'presence';
+  readonly hostname: HostName;
+}
+
 export type FollowedKey =
+  | HostKey
   | { readonly family: 'network'; readonly network: NetworkId }
   | { readonly family: 'attributes'; readonly network: NetworkId }
   | { readonly family: 'endpoint'; readonly network: NetworkId; readonly endpoint: EndpointId }
   | { readonly family: 'binding'; readonly network: NetworkId; readonly dockerNetwork: string };
+
+const HOST_FAMILIES: ReadonlyMap<string | undefined, HostKey['family']> = new Map([
+  ['network.hosts', 'host'],
+  ['network.presence', 'presence'],
+]);
 
 export class Keys {
   /** `prefix`: such as `/sc-net`, without a slash at its end. */
@@ -53,9 +67,14 @@ export class Keys {
   nodeEndpoints = (host: HostName) => `${this.prefix}/node-endpoints/${host}/`;
 
   /** Presence of a network on a host, in its two orders. */
+  nodeNetworks = (host: HostName) => `${this.prefix}/nodes/${host}/networks/`;
   nodeNetwork = (host: HostName, network: NetworkId) => `${this.prefix}/nodes/${host}/networks/${network}`;
   networkNode = (network: NetworkId, host: HostName) => `${this.networkNodes(network)}${host}`;
   networkNodes = (network: NetworkId) => `${this.prefix}/nodes-networks/${network}/`;
+
+  host = (host: HostName) => `${this.prefix}/network.hosts/${host}`;
+  /** With a lease that the host's agent renews. */
+  presence = (host: HostName) => `${this.prefix}/network.presence/${host}`;
 
   dockerNetwork = (id: string) => `${this.prefix}/docker-networks/${id}`;
   dockerEndpoint = (id: string) => `${this.dockerEndpoints}${id}`;
@@ -89,7 +108,11 @@ export class Keys {
   /** A key of the followed range in its parts; undefined for one that is none of ours. */
   parseFollowed(key: string): FollowedKey | undefined {
     const [family, network, third, fourth, ...more] = key.slice(this.prefix.length + 1).split('/');
-    if (network === undefined || !isNetworkId(network) || more.length > 0) return undefined;
+    if (network === undefined) return undefined;
+    const ofHost = HOST_FAMILIES.get(family);
+    if (ofHost)
+      return third === undefined && isHostName(network) ? { family: ofHost, hostname: network } : undefined;
+    if (!isNetworkId(network) || more.length > 0) return undefined;
     if (third === undefined) {
       if (family === 'network') return { family, network };
       return family === 'network.attributes' ? { family: 'attributes', network } : undefined;

@@ -1,5 +1,6 @@
 /** A change of the truth as a value: conditions, writes, and what to read when a condition does not hold. */
 import type { ICompare, IRequestOp } from 'etcd3/lib/rpc.js';
+import { UnavailableError } from '../model/errors.js';
 import { type KeyValue, keyValueOf, type StoreClient } from './client.js';
 import { endOfPrefix } from './keys.js';
 
@@ -72,10 +73,32 @@ export const rangeOf = (read: Read) =>
     : { key: Buffer.from(read.prefix), range_end: endOfPrefix(read.prefix) };
 
 /**
- * Carries out one transaction.
- * @throws UnavailableError: etcd did not answer, and the transaction may or may not have been carried out.
+ * Carries out one transaction, under the client's fence.
+ * @throws UnavailableError: etcd did not answer, and the transaction may or may not have been carried out; or the fence
+ * does not hold, and it was not.
  */
 export async function transact(store: StoreClient, change: Transaction): Promise<TransactionResult> {
+  const { fence } = store;
+  if (!fence) return send(store, change);
+  const held: Condition = { unchanged: fence.key, revision: fence.revision };
+  const result = await send(store, {
+    conditions: [...change.conditions, held],
+    writes: change.writes,
+    otherwiseRead: [...(change.otherwiseRead ?? []), { key: fence.key }],
+  });
+  if (result.committed) return result;
+  const found = [...result.found];
+  const [now] = found.pop() ?? [];
+  if (now?.modRevision === fence.revision) return { ...result, found };
+  fence.lost();
+  throw new UnavailableError(
+    `This agent does not hold ${fence.key} any more, and nothing was changed; it claims the key again: try again`,
+    { key: fence.key },
+  );
+}
+
+/** One transaction, fence or not: for those that make the fence. */
+export async function send(store: StoreClient, change: Transaction): Promise<TransactionResult> {
   const answer = await store.txn({
     compare: change.conditions.map(compareOf),
     success: change.writes.map(writeOf),

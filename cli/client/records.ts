@@ -1,5 +1,5 @@
 /** The objects of the API as a client meets them, and what it may wish for. */
-export type { EndpointJson, NetworkJson, StatusJson } from '../../api/schemas.js';
+export type { EndpointJson, HostJson, NetworkJson, StatusJson } from '../../api/schemas.js';
 
 /** What is left open the agent chooses. */
 export interface NetworkWish {
@@ -24,4 +24,11 @@ export interface EndpointFilter {
   /** Name or id. */
   readonly network?: string | undefined;
   readonly hostname?: string | undefined;
+}
+
+/** What a host held that is gone for good. */
+export interface GivenAway {
+  readonly endpoints: number;
+  readonly reservations: number;
+  readonly bindings: number;
 }

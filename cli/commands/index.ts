@@ -4,6 +4,7 @@ import { completion } from './completion.js';
 import { networkConnect } from './connect.js';
 import { curl } from './curl.js';
 import { endpointCreate, endpointDelete, endpointList } from './endpoints.js';
+import { hostDrain, hostList, hostRemove } from './hosts.js';
 import { networkInspect } from './inspect.js';
 import { networkCreate, networkDelete, networkList, networkShow } from './networks.js';
 import { status } from './status.js';
@@ -22,5 +23,8 @@ export const COMMANDS: readonly Command[] = [
   endpointCreate,
   endpointList,
   endpointDelete,
+  hostList,
+  hostDrain,
+  hostRemove,
   completion,
 ];

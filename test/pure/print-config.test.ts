@@ -54,6 +54,7 @@ describe('--print-config', () => {
       ['max-vni', '4000', `file ${file}`],
       ['vxlan-port', '4789', 'default'],
       ['vxlan-checksum', 'on', 'default'],
+      ['host-dead-after', '0', 'default'],
       ['state-dir', state, 'flag --state-dir'],
       ['run-dir', '/run/sand', 'default'],
       ['plugin-socket', '/run/docker/plugins/sand.sock', 'default'],

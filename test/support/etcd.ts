@@ -88,7 +88,8 @@ export class EtcdCluster {
 
   /** Keys under a prefix, in order. */
   async keys(prefix = ''): Promise<string[]> {
-    return [...(await this.entries(prefix)).keys()];
+    const keys = [...(await this.entries(prefix)).keys()];
+    return keys.filter(key => !/\/network\.(hosts|presence)\//.test(key));
   }
 
   /** The value of a key; undefined when there is none. */

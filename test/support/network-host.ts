@@ -1,9 +1,11 @@
 /** One host of a cluster in this process: an engine with its own client. */
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Engine } from '../../engine/engine.js';
+import { endpointIdOf } from '../../engine/host.js';
 import { parseHostName, parseIpv4 } from '../../model/scalars.js';
 import type { Kernel } from '../../overlay/kernel.js';
 import { Bindings } from '../../plugin/bindings.js';
@@ -25,6 +27,9 @@ export interface NetworkHostPlan {
   readonly apiHostname?: string;
   /** Of one that has ended: its journal and its namespaces; default: a new one. */
   readonly directory?: string;
+  /** Default: the host's own, whichever process it runs in. */
+  readonly identity?: string;
+  readonly hostDeadAfterSeconds?: number;
 }
 
 export class NetworkHost implements AsyncDisposable {
@@ -52,6 +57,9 @@ export class NetworkHost implements AsyncDisposable {
         maxVni: plan.maxVni ?? 999_999,
       },
       journalPath: `${directory}/journal`,
+      identity: { id: plan.identity ?? endpointIdOf(plan.name), instance: randomUUID() },
+      version: 'v0.0.0-test',
+      hostDeadAfterSeconds: plan.hostDeadAfterSeconds ?? 0,
       log: this.log,
     });
     this.bindings = new Bindings(this.engine);
