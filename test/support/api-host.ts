@@ -16,6 +16,7 @@ export interface ApiHostPlan {
   readonly netns: TestNetns;
   /** Address of the namespace. */
   readonly vtep: string;
+  readonly hostDeadAfterSeconds?: number;
 }
 
 export class ApiHost implements AsyncDisposable {
