@@ -5,6 +5,9 @@ import {
   EndpointCreate,
   EndpointQuery,
   ErrorAnswer,
+  HostAnswer,
+  HostChange,
+  HostRemoval,
   NetworkAnswer,
   NetworkCreate,
   NetworkRemoval,
@@ -18,6 +21,8 @@ const COMPONENTS = {
   NetworkCreate,
   Endpoint: EndpointAnswer,
   EndpointCreate,
+  Host: HostAnswer,
+  HostChange,
   Status: StatusAnswer,
   Error: ErrorAnswer,
 };
@@ -46,8 +51,8 @@ function queryOf(schema: z.ZodObject): Json[] {
   return Object.entries(properties).map(([name, at]) => ({ name, in: 'query', required: false, schema: at }));
 }
 
-const inPath = (description: string): Json => ({
-  name: 'id',
+const inPath = (description: string, name = 'id'): Json => ({
+  name,
   in: 'path',
   required: true,
   description,
@@ -75,7 +80,7 @@ const operation = (operationId: string, summary: string, rest: Json, ...refusals
   },
 });
 
-const listOf = (key: string, name: 'Network' | 'Endpoint') =>
+const listOf = (key: string, name: 'Network' | 'Endpoint' | 'Host') =>
   answer('All of them', object({ [key]: { type: 'array', items: ref(name) } }));
 
 const NETWORKS: Json = {
@@ -156,6 +161,51 @@ const ONE_ENDPOINT: Json = {
   ),
 };
 
+const HOSTS: Json = {
+  get: operation(
+    'listHosts',
+    'Hosts of the cluster, and whether they live',
+    { responses: { '200': listOf('hosts', 'Host') } },
+    '400',
+    '409',
+    '503',
+  ),
+};
+
+const HOST = answer('The host', object({ host: ref('Host') }));
+const COUNT: Json = { type: 'integer' };
+const GIVEN_AWAY = object({ endpoints: COUNT, reservations: COUNT, bindings: COUNT });
+
+const ONE_HOST: Json = {
+  parameters: [inPath('Name of the host', 'name')],
+  get: operation('getHost', 'One host', { responses: { '200': HOST } }, '400', '404', '409', '503'),
+  post: operation(
+    'changeHost',
+    'Keep new endpoints away from a host, or let them come again',
+    { ...body('HostChange'), responses: { '200': HOST } },
+    '400',
+    '404',
+    '409',
+    '503',
+  ),
+  delete: operation(
+    'removeHost',
+    'Declare a host gone, or give away all that it held',
+    {
+      parameters: queryOf(HostRemoval),
+      responses: {
+        '200': answer('It is done; with `gone` what was given away', {
+          anyOf: [object({ host: ref('Host') }), object({ given_away: GIVEN_AWAY })],
+        }),
+      },
+    },
+    '400',
+    '404',
+    '409',
+    '503',
+  ),
+};
+
 const DESCRIPTION =
   'Networks and endpoints of a SAND cluster. `CONNECT /networks/{id}?ip=&port=`, which OpenAPI has no words for, opens a ' +
   'TCP connection inside a network: docs/connect.md.';
@@ -186,6 +236,8 @@ export function openApi(version: string): Json {
       '/networks/{id}': ONE_NETWORK,
       '/endpoints': ENDPOINTS,
       '/endpoints/{id}': ONE_ENDPOINT,
+      '/hosts': HOSTS,
+      '/hosts/{name}': ONE_HOST,
     },
     components: {
       schemas: Object.fromEntries(

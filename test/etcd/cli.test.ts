@@ -130,6 +130,7 @@ describe('status', () => {
       expect.stringMatching(/^VTEP: {7}127\.0\.0\.1 on lo, MTU \d+$/),
       expect.stringMatching(/^etcd: {7}http:\/\/127\.0\.0\.1:\d+ answers, revision \d+$/),
       'Networks:   1 in the cluster, 0 on this host',
+      'Hosts:      1 living',
       'Endpoints:  0 on this host, 0 active',
       expect.stringMatching(/^Reconcile: {2}(not yet|\d+ s ago), repairs: 0, pending teardowns: 0$/),
       '',
@@ -271,7 +272,7 @@ describe('flags', () => {
 it('--help of every command shows its flags and an example', async () => {
   const { stdout } = await cli(['--help']);
   const commands = [...stdout.matchAll(/^ {2}sand-agent-cli (\S+)/gm)].map(([, name]) => name ?? '');
-  expect(commands).toHaveLength(13);
+  expect(commands).toHaveLength(16);
   for (const command of commands) {
     const help = await cli([command, '--help']);
     expect([help.status, help.stderr]).toEqual([0, '']);

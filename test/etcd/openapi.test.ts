@@ -73,7 +73,7 @@ describe('GET /openapi.json', () => {
       readonly handle: { readonly stack?: readonly Layer[] };
       readonly matchers: readonly ((path: string) => { readonly path: string } | false)[];
     }
-    const mounts = ['/networks', '/endpoints'];
+    const mounts = ['/networks', '/endpoints', '/hosts'];
     const routes = (stack: readonly Layer[], at: string): string[] =>
       stack.flatMap(({ route, handle, matchers }) => {
         if (route) {
