@@ -43,7 +43,8 @@ const ALL = [
     'network-inspect',
     'network-delete',
   ],
-  ...['network-connect', 'curl', 'endpoint-create', 'endpoint-list', 'endpoint-delete', 'completion'],
+  ...['network-connect', 'curl', 'endpoint-create', 'endpoint-list', 'endpoint-delete'],
+  ...['host-list', 'host-drain', 'host-remove', 'completion'],
 ];
 const GLOBAL = [
   '--api-url',
