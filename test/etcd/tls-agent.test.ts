@@ -139,7 +139,9 @@ describe('an agent with TLS on both sides', () => {
 it('an agent takes an etcd whose CA Node knows, with a client certificate and without ETCD_CACERT', async () => {
   const paths = await write('etcd', 'agent');
   const { ETCD_CACERT, ...env } = etcdEnv(paths);
-  await using agent = await LocalAgent.start({ ...env, NODE_EXTRA_CA_CERTS: ETCD_CACERT });
+  // A name of its own: the agent before it could not say goodbye to an etcd with other certificates.
+  const own = { PEER_HOSTNAME: 'bee', NODE_EXTRA_CA_CERTS: ETCD_CACERT };
+  await using agent = await LocalAgent.start({ ...env, ...own });
   const socket = join(agent.directory, 'run', 'api.sock');
   expect((await unixRequest({ socket, path: '/networks' })).status).toBe(200);
   expect(agent.log).not.toContain('WARN');
