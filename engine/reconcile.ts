@@ -4,13 +4,13 @@
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describeError, KernelError } from '../model/errors.js';
+import { describeError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
-import { LEGACY_MTU, mtuOf, type Network } from '../model/records.js';
+import type { Network } from '../model/records.js';
 import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
-import type { PortChange, WantedNetwork, WantedPort } from '../overlay/types.js';
+import type { WantedNetwork, WantedPort } from '../overlay/types.js';
 import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
@@ -18,7 +18,7 @@ import type { Mirror, MirrorEvent } from './mirror.js';
 import { MissingPorts, type Renamed } from './missing-ports.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
-import { PortQueue, type WaitingPlug } from './port-queue.js';
+import { PortChanges } from './port-changes.js';
 import { mtuConflict, remotePeersOf, wantedNetwork } from './wanted.js';
 
 // Chosen by us.
@@ -43,7 +43,7 @@ export class Reconciler implements AsyncDisposable {
   /** Networks whose overlay namespace this agent is setting up, has set up or has seen. */
   readonly #present = new Set<NetworkId>();
   readonly ports: PortBook;
-  readonly #queue = new PortQueue(id => void this.#mutex.run(id, () => this.#changePorts(id)));
+  readonly #portChanges: PortChanges;
   readonly #peerChanges: PeerChanges;
   readonly #missing: MissingPorts;
   readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
@@ -57,6 +57,16 @@ export class Reconciler implements AsyncDisposable {
     this.#deps = deps;
     this.#peerChanges = new PeerChanges(deps.mirror);
     this.ports = new PortBook(deps.mirror, deps.journal);
+    this.#portChanges = new PortChanges({
+      kernel: deps.kernel,
+      host: deps.host,
+      inTurn: (id, work) => this.#mutex.run(id, work),
+      prepare: network => this.#prepare(network),
+      repair: id => this.#reconcile(id),
+      unplugged: id => {
+        if (this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
+      },
+    });
     this.#log = rateLimited(deps.log);
     this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps);
     deps.mirror.onEvent(event => this.#onEvent(event));
@@ -110,62 +120,21 @@ export class Reconciler implements AsyncDisposable {
   /** Makes the endpoint's veth pair, and the network around it when it is the first. */
   join(network: Network, port: WantedPort): Promise<IfName> {
     this.ports.join(network.record.id, port);
-    return this.#queue.plug(network, port);
+    return this.#portChanges.plug(network, port);
   }
 
   /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
   unplug(id: NetworkId, port: WantedPort): Promise<void> {
     this.ports.leave(port.endpointId, port.overlayVeth);
     this.ports.joined(id, port.endpointId);
-    return this.#queue.unplug(id, port);
+    return this.#portChanges.unplug(id, port);
   }
 
-  async #changePorts(id: NetworkId): Promise<void> {
-    const { plugs: asked, unplugs } = this.#queue.take(id);
-    const plugs = await this.#prepared(id, asked);
-    const change = { plug: plugs.map(({ port }) => port), unplug: unplugs.map(({ port }) => port) };
-    const overlay = {
-      netns: netnsOf(this.#deps.host, id),
-      mtu: plugs[0] ? mtuOf(plugs[0].network) : LEGACY_MTU,
-    };
-    try {
-      const plugged = await this.#changeTwice(id, overlay, change);
-      plugs.forEach(({ resolve, reject }, i) => {
-        const result = plugged[i];
-        if (result && 'ifName' in result) resolve(result.ifName);
-        else reject(result?.error ?? new KernelError('The kernel worker gave no answer'));
-      });
-      for (const { resolve } of unplugs) resolve();
-    } catch (error) {
-      for (const { reject } of [...plugs, ...unplugs]) reject(error);
-    }
-    if (unplugs.length > 0 && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
-  }
-
-  /** Those whose network is there now; the others are refused. */
-  async #prepared(id: NetworkId, plugs: WaitingPlug[]): Promise<WaitingPlug[]> {
-    const [first] = plugs;
-    if (!first || this.#present.has(id)) return plugs;
-    try {
-      await this.#checkMtu(first.network);
-      await this.#reconcile(id);
-      return plugs;
-    } catch (error) {
-      for (const { reject } of plugs) reject(error);
-      return [];
-    }
-  }
-
-  async #changeTwice(id: NetworkId, overlay: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange) {
-    const { kernel } = this.#deps;
-    try {
-      return await kernel.changePorts(overlay, change);
-    } catch (error) {
-      if (!(error instanceof KernelError) || change.plug.length === 0) throw error;
-      // Somebody damaged the network under us: repair it, then once more.
-      await this.#reconcile(id);
-      return kernel.changePorts(overlay, change);
-    }
+  async #prepare(network: Network): Promise<void> {
+    const { id } = network.record;
+    if (this.#present.has(id)) return;
+    await this.#checkMtu(network);
+    await this.#reconcile(id);
   }
 
   #wanted(network: Network): WantedNetwork | undefined {

@@ -46,7 +46,8 @@ async function dieAt(world: CrashWorld, operation: Operation, step: number) {
   await world.expirePromises();
   await untilSound({ ...world.cluster, reservationMs: 0 }, { what: `${at}, and cleared` });
   const { etcd, prefix } = world.cluster;
-  const keys = async () => (await etcd.keys(prefix)).filter(key => !key.startsWith(`${prefix}/hosts`));
+  const keys = async () =>
+    (await etcd.keys(prefix)).filter(key => !/\/network\.(hosts|presence)\//.test(key));
   await until(async () => (await keys()).length === 0, { what: 'no key is left' }).catch(async () => {
     throw new Error(`${at}, and cleared: these keys are left: ${(await keys()).join(', ')}`);
   });

@@ -186,7 +186,7 @@ export class Schedule {
     const { etcd, prefix } = this.#world.cluster;
     let left: readonly string[] = [];
     const empty = async () => {
-      left = (await etcd.keys(prefix)).filter(key => !key.startsWith(`${prefix}/hosts`));
+      left = (await etcd.keys(prefix)).filter(key => !/\/network\.(hosts|presence)\//.test(key));
       return left.length === 0;
     };
     await until(empty, { what: 'no key is left', timeoutMs: 10_000 }).catch(error => {
