@@ -157,13 +157,13 @@ function checkPool(deps: DriverDependencies, wish: Wish, network: Network): void
     }
     if (range === ip_range && (asked === undefined || asked === gateway)) return;
     throw new ConflictError(
-      `Network ${id} has the range ${ip_range} and the gateway ${gateway}, Docker has ${range} and ${asked}; try again`,
+      `Network ${id} has the range ${ip_range} and the gateway ${gateway}, Docker has ${range ?? 'none'} and ${asked ?? 'none'}; try again`,
       { network_id: id },
     );
   }
   if (range === ip_range && (asked === undefined || asked === gateway)) return;
   throw new ConflictError(
-    `Docker's own IPAM chose ${range}, but network ${id} has ${ip_range}: type ${command(wish, network)}`,
+    `Docker's own IPAM chose ${range ?? 'nothing'}, but network ${id} has ${ip_range}: type ${command(wish, network)}`,
     { network_id: id },
   );
 }
@@ -175,7 +175,7 @@ function unpaired(deps: DriverDependencies, wish: Wish, network: Network | undef
     .find(({ record }) => record.ip_range === wish.range && record.gateway === wish.gateway);
   const meant = network ?? promised;
   const missing = wish.options.reference.kind === 'own' ? '--opt' : '--ipam-opt';
-  const why = `The pool ${wish.range} was not requested for this network: ${missing} is missing or the request expired`;
+  const why = `The pool ${wish.range ?? 'none'} was not requested for this network: ${missing} is missing or the request expired`;
   return new ConflictError(
     `${why}; type ${command(wish, meant)}`,
     meant ? { network_id: meant.record.id } : {},

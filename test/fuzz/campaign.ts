@@ -2,12 +2,13 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { LocalAgent } from '../support/local-agent.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
-import { objection, send } from './door.js';
+import { hangUp, objection, send } from './door.js';
 import { harvest } from './harvest.js';
 import { Known } from './known.js';
 import { type Mutation, mutated, mutation } from './mutations.js';
@@ -181,8 +182,11 @@ export class Campaign implements AsyncDisposable {
     for (const line of this.#agent.lines('unhandled')) this.#findings.push({ request: whole, why: line });
   }
 
-  /** Idle connections of the load are gone. */
-  #settle = () => new Promise(resolve => setTimeout(resolve, 1_000));
+  /** What the agent does about connections that are gone is done. */
+  #settle(): Promise<void> {
+    hangUp();
+    return sleep(1_000);
+  }
 
   async #resources(): Promise<{ descriptors: number; rss: number }> {
     const { pid } = this.#agent;

@@ -12,6 +12,9 @@ const ANSWER_WITHIN_MS = 20_000; // the plugin's own deadline is 12 s
 /** Kept open, as dockerd and clients keep theirs: what one request leaves on a connection meets the next one. */
 const connections = new Agent({ keepAlive: true });
 
+/** For a look at what the agent still holds. */
+export const hangUp = () => connections.destroy();
+
 /** Undefined: the connection was closed without an answer. */
 export function send(
   socketPath: string,
@@ -58,7 +61,7 @@ export function objection(request: FuzzRequest, answer: FuzzAnswer | undefined):
       : 'the connection was closed without an answer';
   const { status, text } = answer;
   const allowed = request.method === 'CONNECT' ? [502, 503, 504] : [503];
-  if (status >= 500 && !allowed.includes(status)) return `status ${status}`;
+  if (status >= 500 && !allowed.includes(status)) return `status ${status}: ${text.slice(0, 300)}`;
   const said = errorIn(request, answer);
   if (said !== undefined && DEFECT.test(withoutEcho(said, request)))
     return `the error is an exception: ${said.slice(0, 300)}`;

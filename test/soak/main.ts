@@ -1,0 +1,126 @@
+/**
+ * `make soak`: MINUTES (default 30) of users, faults and traffic in a cluster of three, and beside it SEEDS (default
+ * 1,000) random schedules. Ends with a table; exit status 1 when a promise was broken.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { SoakCluster } from './cluster.js';
+import { FAULTS, type Fault, LONG_OUTAGE } from './faults.js';
+import { Traffic } from './traffic.js';
+import { Users } from './users.js';
+
+const minutes = Number(process.env['MINUTES'] || 30);
+const seeds = Number(process.env['SEEDS'] ?? 1_000);
+const SOUND_WITHIN_MS = 30_000; // to be reported, not to be hoped for
+const LONG_OUTAGE_FROM_MINUTES = 20;
+
+interface Record_ {
+  times: number;
+  /** Until nothing was wrong, after the fault was over and everybody still. */
+  slowestMs: number;
+  broken: string[];
+}
+
+const log = (text: string) => console.log(`${new Date().toISOString().slice(11, 19)} ${text}`);
+
+function startSchedules(): ChildProcess | undefined {
+  if (seeds === 0) return undefined;
+  const jest = fileURLToPath(new URL('../../../node_modules/jest/bin/jest.js', import.meta.url));
+  const argv = [
+    '--experimental-vm-modules',
+    '--disable-warning=ExperimentalWarning',
+    jest,
+    '--runInBand',
+    'dist/test/faults/schedules.test.js',
+  ];
+  return spawn(process.execPath, argv, {
+    env: { ...process.env, SEEDS: String(seeds) },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
+
+/** One fault among the users, then quiet, then the question. */
+async function round(
+  cluster: SoakCluster,
+  users: Users,
+  { fault, busy }: { fault: Fault; busy: string },
+): Promise<number> {
+  users.start();
+  await sleep(500 + Math.random() * 2_000);
+  await fault.inflict(cluster, busy).catch(error => log(`${fault.name} could not be done: ${error.message}`));
+  await sleep(500 + Math.random() * 1_000);
+  await users.stop();
+  return cluster.untilSound(SOUND_WITHIN_MS);
+}
+
+function note(records: Map<string, Record_>, name: string, ms: number, broken?: string): void {
+  const record = records.get(name) ?? { times: 0, slowestMs: 0, broken: [] };
+  record.times += 1;
+  record.slowestMs = Math.max(record.slowestMs, ms);
+  if (broken !== undefined) record.broken.push(broken);
+  records.set(name, record);
+}
+
+async function soak(cluster: SoakCluster, users: Users, busy: string): Promise<Map<string, Record_>> {
+  const records = new Map<string, Record_>();
+  const end = Date.now() + minutes * 60_000;
+  const longFrom =
+    minutes >= LONG_OUTAGE_FROM_MINUTES ? Date.now() + (minutes * 60_000) / 3 : Number.POSITIVE_INFINITY;
+  let longDone = false;
+  for (let turn = 0; Date.now() < end; turn++) {
+    const isLong = !longDone && Date.now() > longFrom;
+    longDone ||= isLong;
+    const fault = isLong ? LONG_OUTAGE : (FAULTS[turn % FAULTS.length] as Fault);
+    log(fault.name);
+    try {
+      note(records, fault.name, await round(cluster, users, { fault, busy }));
+    } catch (error) {
+      log(`broken: ${(error as Error).message}`);
+      note(records, fault.name, SOUND_WITHIN_MS, (error as Error).message);
+    }
+  }
+  return records;
+}
+
+const schedules = startSchedules();
+const schedulesEnd = schedules ? once(schedules, 'exit') : Promise.resolve([0]);
+await using cluster = await SoakCluster.open();
+const steady = await cluster.network('steady', '10.1.0.0/24');
+const busy = await cluster.network('busy', '10.2.0.0/24');
+await using traffic = await Traffic.start(cluster, steady);
+const users = new Users(cluster, busy);
+const residentBefore = await Promise.all(cluster.hosts.map(host => host.residentMegabytes()));
+const records = await soak(cluster, users, busy);
+const packets = await traffic.end();
+const residentAfter = await Promise.all(cluster.hosts.map(host => host.residentMegabytes()));
+await users.clear();
+for (const host of cluster.hosts.slice(0, 1)) {
+  await host.api('DELETE', `/networks/${busy}?force=true`);
+}
+for (const host of cluster.hosts) {
+  const { text } = await host.api('GET', `/endpoints?network_id=${steady}&hostname=${host.name}`);
+  for (const { id } of JSON.parse(text).endpoints) await host.api('DELETE', `/endpoints/${id}`);
+}
+await cluster.hosts[0]?.api('DELETE', `/networks/${steady}`);
+const left = await cluster.untilEmpty();
+const [schedulesStatus] = await schedulesEnd;
+
+const broken = [...records.values()].flatMap(record => record.broken);
+const { created, deleted, refused, duplicates } = users.tally;
+console.log('\nfault                                        times  slowest until sound  broken');
+for (const [name, { times, slowestMs, broken: wrong }] of records) {
+  console.log(
+    `${name.padEnd(44)} ${String(times).padStart(5)} ${`${slowestMs.toFixed(0)} ms`.padStart(20)} ${String(wrong.length).padStart(7)}`,
+  );
+}
+console.log(`
+operations   ${created} endpoints created, ${deleted} deleted, ${refused} refused or unanswered
+packets      ${packets.sent} sent, ${packets.lost} lost
+duplicates   ${duplicates}
+leaked       ${left.length} keys left after everything was deleted ${left.slice(0, 5).join(' ')}
+resident     ${residentBefore.join(', ')} MB before, ${residentAfter.join(', ')} MB after
+schedules    ${seeds} seeds, ${schedulesStatus === 0 ? 'all held' : 'BROKEN'}`);
+const failed = broken.length + duplicates + packets.lost + left.length > 0 || schedulesStatus !== 0;
+process.exitCode = failed ? 1 : 0;
