@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults clean tools-up tools-plugin tools-test
+.PHONY: help up demo bench build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults fuzz soak clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ test-docker: build tools-test ## real dockerds in namespaces (root)
 
 test-faults: build tools-test ## what must hold when things break: crashes, damage, a bad etcd (root)
 	@$(JEST) --runInBand dist/test/faults
+
+fuzz: build tools-test ## hostile requests to both doors of a real agent (COUNT=100000, SEED=n) (root)
+	@node dist/test/fuzz/main.js
+
+soak: build tools-test ## half an hour of users, faults and traffic in a cluster of three (MINUTES=30, SEEDS=1000) (root)
+	@node dist/test/soak/main.js
 
 bundle: build ## the agent and its command line without node_modules, in .build/bundle
 	@node dist/packaging/bundle.js

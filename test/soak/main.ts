@@ -16,7 +16,7 @@ const seeds = Number(process.env['SEEDS'] ?? 1_000);
 const SOUND_WITHIN_MS = 30_000; // to be reported, not to be hoped for
 const LONG_OUTAGE_FROM_MINUTES = 20;
 
-interface Record_ {
+interface Outcome {
   times: number;
   /** Until nothing was wrong, after the fault was over and everybody still. */
   slowestMs: number;
@@ -55,33 +55,33 @@ async function round(
   return cluster.untilSound(SOUND_WITHIN_MS);
 }
 
-function note(records: Map<string, Record_>, name: string, ms: number, broken?: string): void {
-  const record = records.get(name) ?? { times: 0, slowestMs: 0, broken: [] };
+function note(outcomes: Map<string, Outcome>, name: string, ms: number, broken?: string): void {
+  const record = outcomes.get(name) ?? { times: 0, slowestMs: 0, broken: [] };
   record.times += 1;
   record.slowestMs = Math.max(record.slowestMs, ms);
   if (broken !== undefined) record.broken.push(broken);
-  records.set(name, record);
+  outcomes.set(name, record);
 }
 
-async function soak(cluster: SoakCluster, users: Users, busy: string): Promise<Map<string, Record_>> {
-  const records = new Map<string, Record_>();
+async function soak(cluster: SoakCluster, users: Users, busy: string): Promise<Map<string, Outcome>> {
+  const outcomes = new Map<string, Outcome>();
   const end = Date.now() + minutes * 60_000;
   const longFrom =
     minutes >= LONG_OUTAGE_FROM_MINUTES ? Date.now() + (minutes * 60_000) / 3 : Number.POSITIVE_INFINITY;
   let longDone = false;
   for (let turn = 0; Date.now() < end; turn++) {
-    const isLong = !longDone && Date.now() > longFrom;
+    const isLong: boolean = !longDone && Date.now() > longFrom;
     longDone ||= isLong;
     const fault = isLong ? LONG_OUTAGE : (FAULTS[turn % FAULTS.length] as Fault);
     log(fault.name);
     try {
-      note(records, fault.name, await round(cluster, users, { fault, busy }));
+      note(outcomes, fault.name, await round(cluster, users, { fault, busy }));
     } catch (error) {
       log(`broken: ${(error as Error).message}`);
-      note(records, fault.name, SOUND_WITHIN_MS, (error as Error).message);
+      note(outcomes, fault.name, SOUND_WITHIN_MS, (error as Error).message);
     }
   }
-  return records;
+  return outcomes;
 }
 
 const schedules = startSchedules();
@@ -92,7 +92,7 @@ const busy = await cluster.network('busy', '10.2.0.0/24');
 await using traffic = await Traffic.start(cluster, steady);
 const users = new Users(cluster, busy);
 const residentBefore = await Promise.all(cluster.hosts.map(host => host.residentMegabytes()));
-const records = await soak(cluster, users, busy);
+const outcomes = await soak(cluster, users, busy);
 const packets = await traffic.end();
 const residentAfter = await Promise.all(cluster.hosts.map(host => host.residentMegabytes()));
 await users.clear();
@@ -107,10 +107,10 @@ await cluster.hosts[0]?.api('DELETE', `/networks/${steady}`);
 const left = await cluster.untilEmpty();
 const [schedulesStatus] = await schedulesEnd;
 
-const broken = [...records.values()].flatMap(record => record.broken);
+const broken = [...outcomes.values()].flatMap(record => record.broken);
 const { created, deleted, refused, duplicates } = users.tally;
 console.log('\nfault                                        times  slowest until sound  broken');
-for (const [name, { times, slowestMs, broken: wrong }] of records) {
+for (const [name, { times, slowestMs, broken: wrong }] of outcomes) {
   console.log(
     `${name.padEnd(44)} ${String(times).padStart(5)} ${`${slowestMs.toFixed(0)} ms`.padStart(20)} ${String(wrong.length).padStart(7)}`,
   );

@@ -4,7 +4,6 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApiHost } from './api-host.js';
-import { ok } from './command.js';
 import type { EtcdCluster } from './etcd.js';
 import { type CheckedCluster, namespaceHost, untilSound, violations } from './invariants.js';
 import { LocalAgent } from './local-agent.js';
@@ -240,8 +239,8 @@ export class CrashWorld implements AsyncDisposable {
     await this.#netns.ip(`link set ${ifName} netns ${name}`);
   }
 
-  async removeNetns({ path }: TestNetns): Promise<void> {
-    await ok(['ip', 'netns', 'delete', path.slice(path.lastIndexOf('/') + 1)]);
+  removeNetns(netns: TestNetns): Promise<void> {
+    return this.#lab.removeNetns(netns);
   }
 
   get #fault(): string {

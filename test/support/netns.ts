@@ -146,6 +146,13 @@ export class NetnsLab implements AsyncDisposable {
     return netns;
   }
 
+  /** One that ends before the lab does. */
+  async removeNetns(netns: TestNetns): Promise<void> {
+    const name = netns.path.slice(netns.path.lastIndexOf('/') + 1);
+    await ok(['ip', 'netns', 'delete', name]);
+    this.#names.splice(this.#names.indexOf(name), 1);
+  }
+
   /** Namespaces with an eth0 each on one wire: the first has 10.99.0.1. */
   async hosts<const N extends readonly string[]>(...names: N): Promise<{ [K in keyof N]: TestNetns }> {
     const wire = await this.netns('wire');
