@@ -1,12 +1,15 @@
 /** What the mirror keeps of one network. */
-import type {
-  BindingRecord,
+import {
+  type BindingRecord,
   EndpointRecord,
-  NetworkAttributes,
+  type NetworkAttributes,
   NetworkRecord,
-  Peer,
+  type Peer,
 } from '../model/records.js';
-import { addressOf, type EndpointId, type IpAddress } from '../model/scalars.js';
+import { addressOf, type EndpointId, type NetworkId } from '../model/scalars.js';
+import type { KeyValue } from '../store/client.js';
+import { parseRecord } from '../store/table.js';
+import { AddressBook } from './address-book.js';
 
 export interface NetworkEntry {
   record: NetworkRecord | undefined;
@@ -14,7 +17,7 @@ export interface NetworkEntry {
   attributes: NetworkAttributes | undefined;
   readonly peers: Map<EndpointId, Peer>;
   readonly local: Map<EndpointId, EndpointRecord>;
-  readonly addresses: Map<IpAddress, EndpointId>;
+  readonly addresses: AddressBook;
   readonly bindings: Map<string, BindingRecord>;
 }
 
@@ -25,7 +28,7 @@ export const emptyEntry = (): NetworkEntry => ({
   attributes: undefined,
   peers: new Map(),
   local: new Map(),
-  addresses: new Map(),
+  addresses: new AddressBook(),
   bindings: new Map(),
 });
 
@@ -36,6 +39,16 @@ export const peerOf = (record: EndpointRecord): Peer => ({
   hostname: record.hostname,
   vtep: record.host_ip,
 });
+
+/** @throws ConflictError: broken, or of another endpoint or network than its key says. */
+export const endpointAt = (
+  at: { network: NetworkId; endpoint: EndpointId },
+  entry: KeyValue,
+): EndpointRecord => parseRecord(EndpointRecord, entry, { id: at.endpoint, network_id: at.network });
+
+/** @throws ConflictError: broken, or of another network than its key says. */
+export const networkAt = (at: { network: NetworkId }, entry: KeyValue): NetworkRecord =>
+  parseRecord(NetworkRecord, entry, { id: at.network });
 
 export const samePeer = (a: Peer | undefined, b: Peer | undefined) =>
   a?.address === b?.address && a?.mac === b?.mac && a?.vtep === b?.vtep && a?.hostname === b?.hostname;

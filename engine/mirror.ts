@@ -8,10 +8,10 @@ import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import {
   BindingRecord,
-  EndpointRecord,
+  type EndpointRecord,
   type Network,
   NetworkAttributes,
-  NetworkRecord,
+  type NetworkRecord,
   type Peer,
 } from '../model/records.js';
 import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
@@ -21,7 +21,7 @@ import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
 import { HostsSeen } from './hosts-seen.js';
-import { emptyEntry, type NetworkEntry, peerOf, samePeer } from './mirror-entry.js';
+import { emptyEntry, endpointAt, type NetworkEntry, networkAt, peerOf, samePeer } from './mirror-entry.js';
 import { Revisions } from './revisions.js';
 
 /** What a change of the truth may mean for the kernel. */
@@ -102,10 +102,15 @@ export class Mirror {
     return [...this.peers(id).values()].some(peer => peer.hostname === hostname);
   }
 
-  /** The endpoint whose record bears an address. */
+  /** Those that bear an address which no older endpoint bears: what the kernel is to be told. */
+  neighbours(id: NetworkId): Iterable<Peer> {
+    return this.#networks.get(id)?.addresses.rightful(this.peers(id)) ?? [];
+  }
+
+  /** The endpoint whose record bears an address; of two, the older. */
   bearerOf(id: NetworkId, address: IpAddress): Peer | undefined {
     const entry = this.#networks.get(id);
-    const endpoint = entry?.addresses.get(address);
+    const endpoint = entry?.addresses.bearerOf(address);
     return endpoint && entry?.peers.get(endpoint);
   }
 
@@ -196,20 +201,18 @@ export class Mirror {
   #storePart(at: Exclude<FollowedKey, HostKey>, entry: KeyValue): void {
     const network = this.#entryOf(at.network);
     switch (at.family) {
-      case 'network': {
-        const record = parseRecord(NetworkRecord, entry);
-        this.#setRecord(at.network, network, record, entry.createRevision);
+      case 'network':
+        this.#setRecord(at.network, network, networkAt(at, entry), entry.createRevision);
         break;
-      }
       case 'attributes':
         network.attributes = parseRecord(NetworkAttributes, entry);
         this.#emit({ kind: 'network', networkId: at.network });
         break;
       case 'endpoint':
-        this.#setEndpoint(at.network, at.endpoint, parseRecord(EndpointRecord, entry));
+        this.#setEndpoint(at, endpointAt(at, entry), entry.createRevision);
         break;
       case 'binding': {
-        const record = parseRecord(BindingRecord, entry);
+        const record = parseRecord(BindingRecord, entry, { network_id: at.network });
         network.bindings.set(at.dockerNetwork, record);
         if (record.hostname === this.#host) this.#bindings.set(at.dockerNetwork, record);
       }
@@ -225,7 +228,7 @@ export class Mirror {
     const network = this.#entryOf(at.network);
     if (at.family === 'network') this.#setRecord(at.network, network, undefined, 0);
     else if (at.family === 'attributes') network.attributes = undefined;
-    else if (at.family === 'endpoint') this.#setEndpoint(at.network, at.endpoint, undefined);
+    else if (at.family === 'endpoint') this.#setEndpoint(at, undefined, 0);
     else this.#forgetBinding(at.network, at.dockerNetwork);
     const { record, attributes, peers, bindings } = network;
     if (!record && !attributes && peers.size + bindings.size === 0) this.#networks.delete(at.network);
@@ -258,23 +261,25 @@ export class Mirror {
     this.#emit({ kind: 'network', networkId: id });
   }
 
-  #setEndpoint(networkId: NetworkId, id: EndpointId, record: EndpointRecord | undefined): void {
+  #setEndpoint(at: EndpointKey, record: EndpointRecord | undefined, created: number): void {
+    const { network: networkId, endpoint: id } = at;
     const entry = this.#entryOf(networkId);
     const before = entry.peers.get(id);
     const after = record && peerOf(record);
-    if (before && entry.addresses.get(before.address) === id) entry.addresses.delete(before.address);
-    if (after) {
-      entry.peers.set(id, after);
-      entry.addresses.set(after.address, id);
-    } else entry.peers.delete(id);
+    const contested = entry.addresses.move(id, { from: before?.address, to: after?.address, created });
+    if (after) entry.peers.set(id, after);
+    else entry.peers.delete(id);
     const wasLocal = entry.local.delete(id);
     const isLocal = after?.hostname === this.#host;
-    if (record && isLocal) entry.local.set(id, record);
-    if (record && isLocal) this.#local.set(id, record);
-    else this.#local.delete(id);
+    if (record && isLocal) {
+      entry.local.set(id, record);
+      this.#local.set(id, record);
+    } else if (wasLocal) this.#local.delete(id);
     if (wasLocal || isLocal) this.#emit({ kind: 'local', networkId, ...(isLocal ? {} : { gone: id }) });
+    // Whose the address is now decides more than this endpoint: the network is compared as a whole.
     const change = { before: wasLocal ? undefined : before, after: isLocal ? undefined : after };
-    if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
+    if (contested) this.#emit({ kind: 'network', networkId });
+    else if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
   }
 
   #forgetBinding(networkId: NetworkId, dockerNetwork: string): void {
@@ -290,4 +295,5 @@ export class Mirror {
   }
 }
 
+type EndpointKey = Extract<FollowedKey, { family: 'endpoint' }>;
 const NOTHING: ReadonlyMap<EndpointId, Peer> = new Map();

@@ -1,22 +1,15 @@
 /** Making a network: record, pool, VNI and name are claimed in one transaction, against agents of both kinds. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
 import { Pool } from '../ipam/pool.js';
 import type { Range } from '../ipam/range.js';
 import { ConflictError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { type NetworkAttributes, NetworkRecord, scalar } from '../model/records.js';
-import {
-  type Cidr,
-  type InterfaceAddress,
-  type NetworkId,
-  parseNetworkId,
-  type Vni,
-} from '../model/scalars.js';
+import { Claim, type NetworkAttributes, NetworkRecord } from '../model/records.js';
+import type { Cidr, InterfaceAddress, NetworkId, Vni } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
 import { withLegacyLock } from '../store/legacy-lock.js';
-import { parseRecord } from '../store/table.js';
+import { findRecord, parseRecord } from '../store/table.js';
 import {
   type Condition,
   readKey,
@@ -58,9 +51,6 @@ export interface NetworksDependencies {
 
 /** Another network bears the name; the caller looks again. */
 export class NameTaken extends ConflictError {}
-
-/** What stands in a key of `vnis` and `names`. */
-const Claim = z.object({ network_id: scalar(value => parseNetworkId(value)) });
 
 interface Wish extends NewNetwork {
   readonly id: NetworkId;
@@ -143,7 +133,10 @@ export class NetworkCreation {
   /** Agents of the original delete a network without its claims, which they do not know. */
   async #isStale(claim: KeyValue): Promise<boolean> {
     const { store, keys } = this.#deps;
-    const network = keys.network(parseRecord(Claim, claim).network_id);
+    const claimed = findRecord(Claim, claim);
+    // A claim that names nobody holds its VNI or name until it is mended.
+    if (!claimed) return false;
+    const network = keys.network(claimed.network_id);
     if (await readKey(store, network)) return false;
     this.#stale.set(claim.key, [{ unchanged: claim.key, revision: claim.modRevision }, { absent: network }]);
     return true;

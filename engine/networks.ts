@@ -2,7 +2,14 @@
 import { Pool } from '../ipam/pool.js';
 import { parseGateway, parseRange } from '../ipam/range.js';
 import { ConflictError, NotFoundError } from '../model/errors.js';
-import { BindingRecord, EndpointRecord, mtuOf, type Network, NetworkRecord } from '../model/records.js';
+import {
+  BindingRecord,
+  Claim,
+  EndpointRecord,
+  mtuOf,
+  type Network,
+  NetworkRecord,
+} from '../model/records.js';
 import {
   type Cidr,
   type InterfaceAddress,
@@ -11,7 +18,7 @@ import {
   newNetworkId,
 } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
-import { parseRecord } from '../store/table.js';
+import { findRecord, parseRecord } from '../store/table.js';
 import { type Condition, readKey, readPrefix, transact, type Write } from '../store/transaction.js';
 import {
   followedTo,
@@ -152,7 +159,11 @@ export class Networks {
       readPrefix(store, keys.networkNodes(id)),
     ]);
     const hostsOf = (entries: readonly KeyValue[], schema: typeof EndpointRecord | typeof BindingRecord) => [
-      ...new Set(entries.map(entry => parseRecord(schema, entry).hostname as string)),
+      ...new Set(
+        entries.map(
+          entry => findRecord(schema, entry)?.hostname ?? `an unknown host (${entry.key} is broken)`,
+        ),
+      ),
     ];
     const because = (hosts: readonly string[], text: string) =>
       new ConflictError(`Network ${id} ${text}`, { network_id: id, hosts });
@@ -223,7 +234,7 @@ export class Networks {
     const { store, keys, mirror, log } = this.#deps;
     const { id, name, vxlan_vni } = record;
     const claim = await readKey(store, keys.name(name));
-    const ownsName = claim !== undefined && JSON.parse(claim.value).network_id === id;
+    const ownsName = claim !== undefined && findRecord(Claim, claim)?.network_id === id;
     const writes: Write[] = [
       { delete: keys.network(id) },
       { delete: keys.attributes(id) },

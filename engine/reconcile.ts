@@ -143,7 +143,7 @@ export class Reconciler implements AsyncDisposable {
     return wantedNetwork(host, network, {
       ports: this.ports.wanted(id),
       leaving: this.ports.leavingInterfaces(),
-      peers: mirror.hosts.reachable(mirror.peers(id).values()),
+      peers: mirror.hosts.reachable(mirror.neighbours(id)),
     });
   }
 

@@ -18,7 +18,7 @@ import {
 } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
-import { parseRecord } from '../store/table.js';
+import { findRecord, parseRecord } from '../store/table.js';
 import { readKey, readPrefix } from '../store/transaction.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
@@ -63,7 +63,7 @@ export class Reservations {
   async takeBack(networkId: NetworkId, op: string): Promise<void> {
     const { store, keys } = this.#deps;
     for (const entry of await readPrefix(store, keys.addressOwners(networkId))) {
-      if (parseRecord(AddressOwner, entry).op !== op) continue;
+      if (findRecord(AddressOwner, entry)?.op !== op) continue;
       await this.release(networkId, parseIpAddress(entry.key.slice(entry.key.lastIndexOf('/') + 1)));
     }
   }

@@ -1,17 +1,14 @@
 /** Reads of a pool and what surrounds it, from etcd's answer to a view that a group can be decided against. */
-import { z } from 'zod';
 import { ConflictError, InvalidError } from '../model/errors.js';
-import { AddressOwner, PoolRecord } from '../model/records.js';
-import { type HostName, type NetworkId, parseIpAddress } from '../model/scalars.js';
+import { AddressOwner, PoolRecord, SpareRecord } from '../model/records.js';
+import type { HostName, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import { type Keys, poolLockRange } from '../store/keys.js';
-import { parseRecord } from '../store/table.js';
+import { findRecord, parseRecord } from '../store/table.js';
 import type { Read } from '../store/transaction.js';
 import { poolGone } from './changes.js';
 import type { Asked, KnownOwner, Plan, PoolView, Spare } from './plan.js';
 import { Pool } from './pool.js';
-
-const SpareRecord = z.object({ addresses: z.array(z.string()) });
 
 /** What a refused transaction brings back; `parseReads` takes it in the same order. */
 export const readsFor = (keys: Keys, networkId: NetworkId, { addresses, bearers }: Asked): Read[] => [
@@ -45,7 +42,7 @@ export function parseReads(
   });
   const gone = bearers.filter((_, i) => rest[addresses.length + i]?.length === 0);
   const view: PoolView = {
-    pool: poolOf(pool),
+    pool: poolOf(pool, networkId),
     poolRevision: pool.modRevision,
     spares: new Map(spares.map(entry => [hostOf(entry.key), spareOf(entry)])),
     owners,
@@ -55,9 +52,9 @@ export function parseReads(
 }
 
 /** A record that contradicts itself is no fault of the request: the message has to name the key. */
-function poolOf(entry: KeyValue): Pool {
+function poolOf(entry: KeyValue, networkId: NetworkId): Pool {
   try {
-    return Pool.fromRecord(parseRecord(PoolRecord, entry));
+    return Pool.fromRecord(parseRecord(PoolRecord, entry, { id: networkId }));
   } catch (cause) {
     if (!(cause instanceof InvalidError)) throw cause;
     throw new ConflictError(
@@ -69,13 +66,22 @@ function poolOf(entry: KeyValue): Pool {
 
 const hostOf = (key: string) => key.slice(key.lastIndexOf('/') + 1) as HostName;
 
+/** Whose the address is cannot be told, so it is nobody's here to take or to free; the others are not harmed. */
+const UNREADABLE: AddressOwner = {
+  kind: 'endpoint',
+  hostname: 'unknown' as HostName,
+  op: '',
+  at: 0,
+};
+
 const ownerOf = (entry: KeyValue | undefined): KnownOwner =>
   entry
-    ? { owner: parseRecord(AddressOwner, entry), revision: entry.modRevision }
+    ? { owner: findRecord(AddressOwner, entry) ?? UNREADABLE, revision: entry.modRevision }
     : { owner: undefined, revision: 0 };
 
 const spareOf = (entry: KeyValue): Spare => ({
-  addresses: parseRecord(SpareRecord, entry).addresses.map(text => parseIpAddress(text)),
+  // Broken, it offers nothing: its addresses stay taken in the pool until `verify` has it mended.
+  addresses: findRecord(SpareRecord, entry)?.addresses ?? [],
   revision: entry.modRevision,
 });
 

@@ -135,6 +135,16 @@ export const AddressOwner = z.object({
 });
 export type AddressOwner = Readonly<z.infer<typeof AddressOwner>>;
 
+/** Ours: what stands in a key of `vnis` and `names`. */
+export const Claim = z.object({ network_id: scalar(value => parseNetworkId(value)) });
+export type Claim = Readonly<z.infer<typeof Claim>>;
+
+/** Ours: addresses that a host has taken ahead of need. */
+export const SpareRecord = z.object({
+  addresses: z.array(scalar(value => parseIpAddress(value))).readonly(),
+});
+export type SpareRecord = Readonly<z.infer<typeof SpareRecord>>;
+
 /** What the mirror keeps of every endpoint in the cluster. */
 export interface Peer {
   readonly endpointId: EndpointId;

@@ -4,10 +4,14 @@ import { ConflictError } from '../model/errors.js';
 import type { KeyValue } from './client.js';
 
 /**
- * Reads a stored value.
+ * Reads a stored value. What its key says of it must stand in it, too: `expected`.
  * @throws ConflictError that names the key and the field: somebody wrote what no agent writes.
  */
-export function parseRecord<T extends z.ZodType>(schema: T, entry: KeyValue): z.infer<T> {
+export function parseRecord<T extends z.ZodType>(
+  schema: T,
+  entry: KeyValue,
+  expected: Readonly<Record<string, string>> = {},
+): z.infer<T> {
   const problem = (text: string, cause: unknown) =>
     new ConflictError(`The value of etcd key ${entry.key} is broken: ${text}; restore or delete the key`, {
       cause,
@@ -20,7 +24,23 @@ export function parseRecord<T extends z.ZodType>(schema: T, entry: KeyValue): z.
     throw problem('not JSON', error);
   }
   const parsed = schema.safeParse(json);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    for (const [field, value] of Object.entries(expected)) {
+      const found = (parsed.data as Readonly<Record<string, unknown>>)[field];
+      if (found !== value) throw problem(`${field} is ${found}, the key says ${value}`, undefined);
+    }
+    return parsed.data;
+  }
   const [issue] = parsed.error.issues;
   throw problem(`${issue?.path.join('.') || 'value'}: ${issue?.message ?? 'malformed'}`, parsed.error);
+}
+
+/** Like `parseRecord`; undefined for a value that is broken, where one object must not stop the others. */
+export function findRecord<T extends z.ZodType>(schema: T, entry: KeyValue): z.infer<T> | undefined {
+  try {
+    return parseRecord(schema, entry);
+  } catch (error) {
+    if (error instanceof ConflictError) return undefined;
+    throw error;
+  }
 }
