@@ -87,6 +87,12 @@ export class Pool {
     if (n > 0 && n < this.range.size - 1 && n < this.#bits.length) this.#bits.clear(n);
   }
 
+  /** Taken addresses but for network and broadcast address, the lowest first. */
+  *takenHosts(): Iterable<IpAddress> {
+    const end = Math.min(this.#bits.length, this.range.size - 1);
+    for (let n = 1; n < end; n++) if (this.#bits.get(n)) yield addressAt(this.range, n);
+  }
+
   /** How many clear bits there are. */
   get freeCount(): number {
     return this.#bits.length - this.#bits.count;

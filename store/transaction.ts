@@ -13,7 +13,9 @@ export type Condition =
   /** The key has not been written since this revision; 0: absent. */
   | { readonly unchanged: string; readonly revision: number }
   /** No key begins with this. */
-  | { readonly empty: string };
+  | { readonly empty: string }
+  /** No key that begins with this has been written after this revision. */
+  | { readonly quiet: string; readonly since: number };
 
 export type Write =
   | { readonly put: string; readonly value: unknown; readonly lease?: string }
@@ -44,6 +46,15 @@ function compareOf(condition: Condition): ICompare {
   if ('exists' in condition) return createdAt(condition.exists, 'Greater');
   if ('empty' in condition) {
     return { ...createdAt(condition.empty, 'Equal'), range_end: endOfPrefix(condition.empty) };
+  }
+  if ('quiet' in condition) {
+    return {
+      key: Buffer.from(condition.quiet),
+      range_end: endOfPrefix(condition.quiet),
+      target: 'Mod',
+      result: 'Less',
+      mod_revision: condition.since + 1,
+    };
   }
   return {
     key: Buffer.from(condition.unchanged),

@@ -1,0 +1,149 @@
+/** All of the truth at one revision, sorted by network: what `verify` and `gc` look at. Pure but for `readTruth`. */
+import { Pool } from '../ipam/pool.js';
+import {
+  AddressOwner,
+  BindingRecord,
+  Claim,
+  EndpointRecord,
+  NetworkAttributes,
+  NetworkRecord,
+  PoolRecord,
+  SpareRecord,
+} from '../model/records.js';
+import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
+import type { KeyValue, StoreClient } from '../store/client.js';
+import { readSnapshot } from '../store/follow.js';
+import { type KeyParts, partsOf } from '../store/key-parts.js';
+import type { Keys } from '../store/keys.js';
+import { parseRecord } from '../store/table.js';
+
+/** A value that was understood, and where it stands. */
+export interface Stored<T> {
+  readonly key: string;
+  readonly value: T;
+  readonly createRevision: number;
+  readonly modRevision: number;
+}
+
+export interface NetworkTruth {
+  readonly id: NetworkId;
+  record: Stored<NetworkRecord> | undefined;
+  pool: Stored<Pool> | undefined;
+  readonly endpoints: Stored<EndpointRecord>[];
+  readonly owners: Map<IpAddress, Stored<AddressOwner>>;
+  readonly spares: Map<HostName, Stored<readonly IpAddress[]>>;
+  readonly bindings: Stored<BindingRecord>[];
+  /** Keys whose value was not understood: what they say of addresses is not known. */
+  readonly broken: string[];
+}
+
+export interface BrokenValue {
+  readonly key: string;
+  readonly networkId: NetworkId | undefined;
+  readonly text: string;
+}
+
+export interface Truth {
+  readonly revision: number;
+  readonly networks: ReadonlyMap<NetworkId, NetworkTruth>;
+  /** Endpoints once more, as each host lists its own. */
+  readonly nodeEndpoints: readonly Stored<EndpointRecord>[];
+  readonly claims: readonly Stored<NetworkId>[];
+  readonly broken: readonly BrokenValue[];
+}
+
+/** In pages, at one revision. @throws UnavailableError. */
+export async function readTruth(store: StoreClient, keys: Keys): Promise<Truth> {
+  const { entries, revision } = await readSnapshot(store, `${keys.prefix}/`);
+  return truthOf(keys, entries, revision);
+}
+
+export function truthOf(keys: Keys, entries: readonly KeyValue[], revision: number): Truth {
+  const sorter = new Sorter();
+  for (const entry of entries) sorter.add(partsOf(keys, entry.key), entry);
+  return { ...sorter, revision };
+}
+
+class Sorter {
+  readonly networks = new Map<NetworkId, NetworkTruth>();
+  readonly nodeEndpoints: Stored<EndpointRecord>[] = [];
+  readonly claims: Stored<NetworkId>[] = [];
+  readonly broken: BrokenValue[] = [];
+
+  add(parts: KeyParts, entry: KeyValue): void {
+    try {
+      this.#put(parts, entry);
+    } catch (error) {
+      const networkId = 'network' in parts ? parts.network : undefined;
+      if (networkId) this.#at(networkId).broken.push(entry.key);
+      this.broken.push({ key: entry.key, networkId, text: (error as Error).message });
+    }
+  }
+
+  #put(parts: KeyParts, entry: KeyValue): void {
+    switch (parts.family) {
+      case 'network':
+        this.#at(parts.network).record = stored(
+          entry,
+          parseRecord(NetworkRecord, entry, { id: parts.network }),
+        );
+        break;
+      case 'attributes':
+        parseRecord(NetworkAttributes, entry);
+        break;
+      case 'pool':
+        this.#at(parts.network).pool = stored(
+          entry,
+          Pool.fromRecord(parseRecord(PoolRecord, entry, { id: parts.network })),
+        );
+        break;
+      case 'endpoint':
+      case 'node-endpoint':
+        this.#putEndpoint(parts, entry);
+        break;
+      case 'binding':
+        this.#at(parts.network).bindings.push(stored(entry, parseRecord(BindingRecord, entry)));
+        break;
+      case 'owner':
+        this.#at(parts.network).owners.set(parts.address, stored(entry, parseRecord(AddressOwner, entry)));
+        break;
+      case 'spare':
+        this.#at(parts.network).spares.set(
+          parts.host,
+          stored(entry, parseRecord(SpareRecord, entry).addresses),
+        );
+        break;
+      case 'claim':
+        this.claims.push(stored(entry, parseRecord(Claim, entry).network_id));
+        break;
+      case 'misnamed':
+        throw new TypeError(`No agent names a key ${entry.key}; delete it`);
+    }
+  }
+
+  #putEndpoint(parts: Extract<KeyParts, { endpoint: unknown }>, entry: KeyValue): void {
+    const id = parts.endpoint;
+    if (parts.family === 'node-endpoint') {
+      const record = parseRecord(EndpointRecord, entry, { id, hostname: parts.host });
+      this.nodeEndpoints.push(stored(entry, record));
+    } else {
+      const record = parseRecord(EndpointRecord, entry, { id, network_id: parts.network });
+      this.#at(parts.network).endpoints.push(stored(entry, record));
+    }
+  }
+
+  #at(id: NetworkId): NetworkTruth {
+    let network = this.networks.get(id);
+    if (!network) {
+      const [endpoints, bindings, broken] = [[], [], []];
+      const [owners, spares] = [new Map(), new Map()];
+      network = { id, record: undefined, pool: undefined, endpoints, owners, spares, bindings, broken };
+      this.networks.set(id, network);
+    }
+    return network;
+  }
+}
+
+function stored<T>({ key, createRevision, modRevision }: KeyValue, value: T): Stored<T> {
+  return { key, value, createRevision, modRevision };
+}

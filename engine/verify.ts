@@ -1,0 +1,130 @@
+/** What differs on this host from what should be, without touching anything; and its repair, as far as it is ours. */
+import { describeError } from '../model/errors.js';
+import { isNetworkId, type NetworkId } from '../model/scalars.js';
+import { auditAddresses } from './address-audit.js';
+import type { Difference } from './difference.js';
+import { Gc, type GcDependencies } from './gc.js';
+import { netnsOf } from './host.js';
+import { OwnPorts } from './own-ports.js';
+import { mendPool } from './pool-mending.js';
+import type { Reconciler } from './reconcile.js';
+import { RecordPairs } from './record-pairs.js';
+import { readTruth, type Truth } from './truth.js';
+import { auditTruth } from './truth-audit.js';
+
+export interface VerifierDependencies extends GcDependencies {
+  readonly reconciler: Reconciler;
+}
+
+export interface RepairReport {
+  /** What was done, a line each. */
+  readonly done: readonly string[];
+  /** What is left for somebody to decide. */
+  readonly left: readonly Difference[];
+}
+
+export class Verifier {
+  readonly #deps: VerifierDependencies;
+
+  constructor(deps: VerifierDependencies) {
+    this.#deps = deps;
+  }
+
+  /** @throws UnavailableError. KernelError. */
+  async verify(): Promise<Difference[]> {
+    const { store, keys, isGone } = this.#deps;
+    const truth = await readTruth(store, keys);
+    const context = { nowMs: Date.now(), isGone };
+    const addresses = [...truth.networks.values()]
+      .flatMap(network => auditAddresses(network, context))
+      .map(({ fault, networkId, address, text }): Difference => {
+        return { area: 'addresses', kind: fault, text, networkId, address };
+      });
+    return [...auditTruth(truth), ...addresses, ...(await this.#kernelDifferences())];
+  }
+
+  /** Never touches what is not this host's, or what an agent of the original may be about to use. @throws UnavailableError. */
+  async repair(): Promise<RepairReport> {
+    const { store, keys } = this.#deps;
+    const done = [
+      ...(await new RecordPairs(this.#deps).mend()),
+      ...(await this.#reconcile()),
+      ...(await this.#takeClearBits(await readTruth(store, keys))),
+    ];
+    for (const { finding, outcome } of await new Gc(this.#deps).collect('own-host')) {
+      if (outcome.state !== 'returned') continue;
+      done.push(`address ${finding.address} of network ${finding.networkId} returned: ${finding.text}`);
+    }
+    return { done, left: await this.verify() };
+  }
+
+  /** Ports and namespaces; what is inside them the reconcile compares. */
+  async #kernelDifferences(): Promise<Difference[]> {
+    const { mirror, host, reconciler } = this.#deps;
+    const ports = await OwnPorts.look(this.#deps);
+    const found: Difference[] = [];
+    for (const id of await this.#networksHere()) {
+      const netns = netnsOf(host, id);
+      const at = { area: 'kernel', networkId: id } as const;
+      const wanted = reconciler.ports.wanted(id);
+      const { present, strangers } = await ports.of(id);
+      if (!mirror.network(id)) {
+        const text = `namespace ${netns} is of a network that etcd does not know; left alone: ${[...present].join(', ') || 'no ports'}`;
+        found.push({ ...at, kind: 'unknown-namespace', text });
+        continue;
+      }
+      if (wanted.length > 0 && !ports.hasNamespace(id)) {
+        found.push({ ...at, kind: 'no-namespace', text: `namespace ${netns} is missing` });
+        continue;
+      }
+      for (const { overlayVeth, endpointId } of wanted) {
+        if (present.has(overlayVeth)) continue;
+        const text = `endpoint ${endpointId} has no interface ${overlayVeth} in ${netns}`;
+        found.push({ ...at, kind: 'no-port', text, endpointId });
+      }
+      for (const port of strangers) {
+        if (reconciler.ports.leavingInterfaces().includes(port)) continue;
+        found.push({ ...at, kind: 'stranger-port', text: `port ${port} in ${netns} is of no endpoint` });
+      }
+    }
+    return found;
+  }
+
+  /** Those with a local endpoint, and those with a namespace. */
+  async #networksHere(): Promise<Set<NetworkId>> {
+    const { kernel, mirror, host } = this.#deps;
+    const ids = new Set(mirror.localEndpoints().map(({ network_id }) => network_id));
+    for (const path of await kernel.listNamespaces(host.netnsPath, host.netnsPrefix)) {
+      const id = path.slice(path.lastIndexOf('/') + 1 + host.netnsPrefix.length);
+      if (isNetworkId(id)) ids.add(id);
+    }
+    return ids;
+  }
+
+  async #reconcile(): Promise<string[]> {
+    const { mirror, reconciler, log } = this.#deps;
+    const before = reconciler.repairs;
+    for (const id of await this.#networksHere()) {
+      if (!mirror.network(id)) continue;
+      await reconciler.reconcile(id).catch(error => {
+        log.error('network not repaired', { network_id: id, err: describeError(error) });
+      });
+    }
+    const count = reconciler.repairs - before;
+    return count > 0 ? [`kernel: ${count} differences mended; the agent's log names them`] : [];
+  }
+
+  async #takeClearBits(truth: Truth): Promise<string[]> {
+    const done: string[] = [];
+    for (const network of truth.networks.values()) {
+      const clear = auditAddresses(network, { nowMs: Date.now(), isGone: this.#deps.isGone })
+        .filter(({ fault }) => fault === 'bit-clear')
+        .map(({ address }) => address);
+      if (clear.length === 0) continue;
+      const change = { free: [], take: clear, endSparesOf: [] };
+      if (!(await mendPool(this.#deps, network, truth.revision, change))) continue;
+      done.push(`network ${network.id}: ${clear.join(', ')} in use, taken in the pool again`);
+    }
+    return done;
+  }
+}
