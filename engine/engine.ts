@@ -182,7 +182,10 @@ export class Engine implements AsyncDisposable {
         signal: this.#stop.signal,
         log,
         onSnapshot: (entries, revision) => {
+          const isFirst = this.mirror.revision === 0;
           this.mirror.applySnapshot(entries, revision);
+          // After a gap: what was done to the kernel meanwhile may have been meant for another truth.
+          if (!isFirst) this.reconciler.reconcileAll();
           this.#firstSnapshot();
         },
         onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),

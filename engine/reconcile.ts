@@ -4,26 +4,36 @@
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describeError } from '../model/errors.js';
-import { type Logger, rateLimited } from '../model/log.js';
+import type { Logger } from '../model/log.js';
 import type { Network } from '../model/records.js';
-import { type EndpointId, type IfName, isNetworkId, type NetworkId } from '../model/scalars.js';
+import {
+  type EndpointId,
+  type IfName,
+  isNetworkId,
+  type NetnsPath,
+  type NetworkId,
+} from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
-import type { WantedNetwork, WantedPort } from '../overlay/types.js';
+import type { Inspection, WantedNetwork, WantedPort } from '../overlay/types.js';
 import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
+import { KeyedTimers } from './keyed-timers.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
 import { MissingPorts, type Renamed } from './missing-ports.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { PortChanges } from './port-changes.js';
+import { RepairBook } from './repair-book.js';
 import { mtuConflict, remotePeersOf, wantedNetwork } from './wanted.js';
 
 // Chosen by us.
 const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
 const EVERY_MS = 30_000; // a full compare of every local network
+// A full compare when the kernel tells of changes: repairs within 2 s, and no more than these for networks that are busy.
+const SETTLES_WITHIN_MS = 150; // what belongs to one damage comes together
+const COMPARED_EVERY_MS = 1_300;
 
 export interface ReconcilerDependencies {
   readonly kernel: Kernel;
@@ -38,7 +48,7 @@ export interface ReconcilerDependencies {
 
 export class Reconciler implements AsyncDisposable {
   readonly #deps: ReconcilerDependencies;
-  readonly #log: Logger;
+  readonly book: RepairBook;
   readonly #mutex = new KeyedMutex<NetworkId>();
   /** Networks whose overlay namespace this agent is setting up, has set up or has seen. */
   readonly #present = new Set<NetworkId>();
@@ -46,12 +56,13 @@ export class Reconciler implements AsyncDisposable {
   readonly #portChanges: PortChanges;
   readonly #peerChanges: PeerChanges;
   readonly #missing: MissingPorts;
-  readonly #timers = new Map<NetworkId, NodeJS.Timeout>();
+  readonly #timers = new KeyedTimers<NetworkId>(
+    id => void this.reconcile(id).catch(error => this.book.complain(id, error)),
+  );
+  readonly #comparedAt = new Map<NetworkId, number>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   #onPatrol: (missing: readonly EndpointId[]) => Promise<void> = async () => undefined;
-  #repairs = 0;
-  #lastAt: Date | undefined;
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
@@ -67,22 +78,13 @@ export class Reconciler implements AsyncDisposable {
         if (this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
       },
     });
-    this.#log = rateLimited(deps.log);
+    this.book = new RepairBook(deps.log);
     this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps);
     deps.mirror.onEvent(event => this.#onEvent(event));
+    deps.kernel.onChange(netns => this.#onNews(netns));
     deps.mirror.hosts.onCutOff(hostname => {
       for (const id of this.#present) if (deps.mirror.hasPeerOn(id, hostname)) this.#later(id, 0);
     });
-  }
-
-  /** Differences mended since the start. */
-  get repairs(): number {
-    return this.#repairs;
-  }
-
-  /** When a network was last compared as a whole. */
-  get lastAt(): Date | undefined {
-    return this.#lastAt;
   }
 
   /** Registers who is told which endpoints a patrol found without an interface. */
@@ -102,11 +104,11 @@ export class Reconciler implements AsyncDisposable {
       if (!isNetworkId(id)) continue;
       this.#present.add(id);
       if (mirror.network(id)) wanted.add(id);
-      else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
+      else await this.#reportUnknown(id).catch(error => this.book.complain(id, error));
     }
     const missing: EndpointId[] = [];
     for (const id of wanted) {
-      missing.push(...((await this.reconcile(id).catch(error => this.#complain(id, error))) ?? []));
+      missing.push(...((await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? []));
     }
     this.#loop = this.#patrol();
     return missing;
@@ -156,6 +158,7 @@ export class Reconciler implements AsyncDisposable {
       if (!this.#present.has(id)) return [];
       await kernel.removeNetwork(netnsOf(host, id));
       this.#present.delete(id);
+      this.#comparedAt.delete(id);
       this.#peerChanges.drop(id);
       log.info('overlay namespace removed', { network_id: id });
       return [];
@@ -164,27 +167,35 @@ export class Reconciler implements AsyncDisposable {
     this.#peerChanges.drop(id);
     const isNew = !this.#present.has(id);
     this.#present.add(id);
-    const report = await kernel.reconcile(wanted).catch(error => {
+    this.#comparedAt.set(id, performance.now());
+    const { created, missingPorts, ...report } = await kernel.reconcile(wanted).catch(error => {
       if (isNew) this.#present.delete(id);
       throw error;
     });
-    if (report.created)
-      log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
-    if (report.repairs.length > 0) {
-      this.#repairs += report.repairs.length;
-      log.warn('kernel repaired', {
-        network_id: id,
-        repairs: report.repairs.slice(0, 10),
-        count: report.repairs.length,
-      });
-    }
-    this.#lastAt = new Date();
+    if (created) log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
+    this.book.compared(
+      id,
+      created && !isNew ? [...report.repairs, 'overlay namespace: gone'] : report.repairs,
+    );
     const gone = wanted.ports.filter(
-      ({ endpointId }) => report.missingPorts.includes(endpointId) && !this.ports.isJoining(id, endpointId),
+      ({ endpointId }) => missingPorts.includes(endpointId) && !this.ports.isJoining(id, endpointId),
     );
     const { repairs, missing } = await this.#missing.restore(wanted, gone);
-    this.#repairs += repairs;
+    this.book.add(repairs);
     return missing;
+  }
+
+  /** What `reconcile` would find in each network that is here or should be, without touching anything. */
+  async inspectAll(): Promise<ReadonlyMap<NetworkId, Inspection>> {
+    const { kernel, mirror } = this.#deps;
+    const ids = new Set([...this.#present, ...mirror.localEndpoints().map(({ network_id }) => network_id)]);
+    const found = new Map<NetworkId, Inspection>();
+    for (const id of ids) {
+      const network = mirror.network(id);
+      const wanted = network && this.#wanted(network);
+      if (wanted) found.set(id, await kernel.inspect(wanted));
+    }
+    return found;
   }
 
   async #checkMtu(network: Network): Promise<void> {
@@ -221,17 +232,21 @@ export class Reconciler implements AsyncDisposable {
   }
 
   #peersFailed(id: NetworkId, error: unknown): void {
-    this.#complain(id, error);
+    this.book.complain(id, error);
     this.#later(id, LINGER_MS);
   }
 
   #later(id: NetworkId, delayMs: number): void {
-    if (this.#timers.has(id) || this.#stop.signal.aborted) return;
-    const timer = setTimeout(() => {
-      this.#timers.delete(id);
-      void this.reconcile(id).catch(error => this.#complain(id, error));
-    }, delayMs);
-    this.#timers.set(id, timer);
+    this.#timers.in(delayMs, id);
+  }
+
+  /** Somebody else may have changed something; our own changes may say so, too, a moment later. */
+  #onNews(netns: NetnsPath): void {
+    const { netnsPath, netnsPrefix } = this.#deps.host;
+    const id = netns.slice(netnsPath.length + 1 + netnsPrefix.length);
+    if (!isNetworkId(id) || !this.#present.has(id)) return;
+    const since = performance.now() - (this.#comparedAt.get(id) ?? 0);
+    this.#later(id, Math.max(SETTLES_WITHIN_MS, COMPARED_EVERY_MS - since));
   }
 
   async #patrol(): Promise<void> {
@@ -242,7 +257,7 @@ export class Reconciler implements AsyncDisposable {
       const missing: EndpointId[] = [];
       for (const id of this.#present) {
         if (signal.aborted) return;
-        missing.push(...((await this.reconcile(id).catch(error => this.#complain(id, error))) ?? []));
+        missing.push(...((await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? []));
       }
       await this.#onPatrol(missing);
     }
@@ -261,14 +276,10 @@ export class Reconciler implements AsyncDisposable {
     await this.reconcile(id);
   }
 
-  #complain(id: NetworkId, error: unknown): void {
-    this.#log.error('reconcile not finished, trying again', { network_id: id, err: describeError(error) });
-  }
-
   /** Waits for changes in flight; the data plane stays as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#timers[Symbol.dispose]();
     await this.#loop;
     await this.#mutex.idle();
   }

@@ -103,14 +103,14 @@ export class Verifier {
 
   async #reconcile(): Promise<string[]> {
     const { mirror, reconciler, log } = this.#deps;
-    const before = reconciler.repairs;
+    const before = reconciler.book.count;
     for (const id of await this.#networksHere()) {
       if (!mirror.network(id)) continue;
       await reconciler.reconcile(id).catch(error => {
         log.error('network not repaired', { network_id: id, err: describeError(error) });
       });
     }
-    const count = reconciler.repairs - before;
+    const count = reconciler.book.count - before;
     return count > 0 ? [`kernel: ${count} differences mended; the agent's log names them`] : [];
   }
 

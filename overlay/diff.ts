@@ -1,5 +1,5 @@
 /** Found against wanted: what differs, in words, and the requests that mend it. Pure. */
-import type { EndpointId, IfName } from '../model/scalars.js';
+import type { EndpointId, IfName, MacAddress } from '../model/scalars.js';
 import { staticKey } from './entry-diff.js';
 import { type FoundAddress, newAddress } from './netlink/address.js';
 import type { Request } from './netlink/conn.js';
@@ -15,6 +15,8 @@ export interface Found {
   readonly addresses: readonly FoundAddress[];
   /** Static entries of bridge ports, by `staticKey`. */
   readonly statics: ReadonlySet<string>;
+  /** The bridge's, where it is known from before. */
+  readonly bridgeMac?: MacAddress | undefined;
 }
 
 export interface Differences {
@@ -23,10 +25,30 @@ export interface Differences {
   readonly missingPorts: EndpointId[];
   /** Ports without their static entry, which is the last step of making one: their target's end may be bare. */
   readonly unfinished: WantedPort[];
-  /** Ports of the bridge that no endpoint wants. */
+  /** Ports of the bridge that bear a name of ours and that no endpoint wants. */
   readonly strangers: IfName[];
+  /** What somebody else has put there: told, and left alone. */
+  readonly foreign: string[];
   /** Something was retired and not removed: whoever did that is no more. */
   readonly retired: boolean;
+}
+
+/** How every agent names the overlay's end of an endpoint: `sand` and hexadecimal digits. */
+const OURS = /^sand[0-9a-f]+$/;
+
+/** Why bridge or VXLAN have to be made anew; undefined where they can be kept. */
+export function baseFaults(
+  links: readonly Link[],
+  wanted: WantedNetwork,
+): { readonly bridge: Repair | undefined; readonly vxlan: Repair | undefined } {
+  const [bridge, vxlan] = [linkNamed(links, BRIDGE), linkNamed(links, VXLAN)];
+  const notBridge = bridge
+    ? `${BRIDGE}: a ${bridge.kind || 'device'}, wanted a bridge`
+    : `${BRIDGE}: missing`;
+  return {
+    bridge: bridge?.kind === 'bridge' ? undefined : notBridge,
+    vxlan: vxlan ? vxlanMismatch(vxlan, wanted) : `${VXLAN}: missing`,
+  };
 }
 
 export const linkNamed = (links: readonly Link[], name: string) => links.find(link => link.name === name);
@@ -49,6 +71,7 @@ export function compare(found: Found, wanted: WantedNetwork, at: OverlayIndexes)
     missingPorts: [],
     unfinished: [],
     strangers: [],
+    foreign: [],
     retired,
   };
   compareBase(found, wanted, at, differences);
@@ -96,6 +119,9 @@ function compareBase(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to
   }
   const bridge = linkNamed(links, BRIDGE);
   if (bridge) compareLink(bridge, { up: true, mtu: wanted.mtu }, to);
+  const mac = found.bridgeMac;
+  if (bridge && mac && bridge.mac !== mac)
+    mend(to, `${BRIDGE}: MAC ${bridge.mac}, was ${mac}`, setLink({ index: at.bridge }, { mac }));
   const carried = addresses.some(({ index, address }) => index === at.bridge && address === wanted.gateway);
   if (!carried)
     mend(to, `${BRIDGE}: address ${wanted.gateway} missing`, newAddress(at.bridge, wanted.gateway));
@@ -131,7 +157,9 @@ function comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, t
       to.unfinished.push(port);
     }
   }
-  for (const { kind, master, name } of found.links) {
-    if (kind === 'veth' && master === at.bridge && !names.has(name)) to.strangers.push(name);
+  for (const { kind, master, name, index } of found.links) {
+    if (master !== at.bridge || names.has(name) || index === at.vxlan) continue;
+    if (kind === 'veth' && OURS.test(name)) to.strangers.push(name);
+    else to.foreign.push(`${name}: a ${kind || 'device'} in ${BRIDGE} that is none of ours`);
   }
 }

@@ -7,8 +7,16 @@ import { Worker } from 'node:worker_threads';
 import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
-import type { CrossedError, WorkerAnswer } from './netlink/worker.js';
-import type { PlugResult, PortChange, ReconcileReport, TcpRoute, Underlay, WantedNetwork } from './types.js';
+import type { CrossedError, WorkerAnswer, WorkerNews } from './netlink/worker.js';
+import type {
+  Inspection,
+  PlugResult,
+  PortChange,
+  ReconcileReport,
+  TcpRoute,
+  Underlay,
+  WantedNetwork,
+} from './types.js';
 
 const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
 
@@ -37,6 +45,7 @@ export class Kernel implements AsyncDisposable {
   readonly #pending = new Map<number, Pending>();
   #worker: Worker | undefined;
   #next = 0;
+  #onChange: (netns: NetnsPath) => void = () => undefined;
 
   private constructor(options: KernelOptions) {
     this.#options = options;
@@ -56,6 +65,16 @@ export class Kernel implements AsyncDisposable {
   /** Makes the host's part of a network as wanted, whatever there is. */
   reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
     return this.#call('reconcile', wanted) as Promise<ReconcileReport>;
+  }
+
+  /** What `reconcile` would find, without touching anything. */
+  inspect(wanted: WantedNetwork): Promise<Inspection> {
+    return this.#call('inspect', wanted) as Promise<Inspection>;
+  }
+
+  /** Registers who is told that others may have changed something in an overlay that was reconciled before. */
+  onChange(listener: (netns: NetnsPath) => void): void {
+    this.#onChange = listener;
   }
 
   /**
@@ -127,11 +146,16 @@ export class Kernel implements AsyncDisposable {
     const worker = new Worker(new URL('./netlink/worker.js', import.meta.url), {
       workerData: { hostNetns, hostRun },
     });
-    worker.on('message', answer => this.#answered(answer));
+    worker.on('message', message => this.#heard(message));
     worker.on('error', error => this.#ended(worker, error));
     worker.on('exit', () => this.#ended(worker, new Error('the kernel worker ended')));
     this.#worker = worker;
     return worker;
+  }
+
+  #heard(message: WorkerAnswer | WorkerNews): void {
+    if ('changed' in message) this.#onChange(message.changed);
+    else this.#answered(message);
   }
 
   #answered(answer: WorkerAnswer): void {
@@ -158,8 +182,10 @@ export class Kernel implements AsyncDisposable {
     }
   }
 
-  /** Touches no kernel object. */
+  /** Touches no kernel object. Namespaces that the worker held open would live on with the process. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#worker) return;
+    await this.#call('close').catch(() => undefined);
     const worker = this.#worker;
     this.#worker = undefined;
     await worker?.terminate();

@@ -127,6 +127,16 @@ export function createNetns(path: NetnsPath, home: Netns): Netns {
   }
 }
 
+/** Binds a namespace that is held open to its path again, whatever is there now. */
+export function bindNetnsFile(netns: Netns, home: Netns): void {
+  const here = pathHere(netns.path);
+  if (here === undefined) throw unreachableDirectory(netns.path);
+  removeNetnsFile(netns.path);
+  closeSync(openSync(here, 'wx', 0o444));
+  inside(netns, home, () => bindMount(THIS_THREAD, here));
+  stepped('kernel', 'namespace mounted');
+}
+
 const unreachableDirectory = (path: NetnsPath) =>
   new KernelError(`${path} ${OUT_OF_REACH.instead}; give a directory below /run as NETNS_PATH`, { path });
 

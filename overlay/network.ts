@@ -1,5 +1,5 @@
 /** Bridge and VXLAN of one overlay namespace: made in place, with explicit index and namespace, never moved. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConflictError, KernelError } from '../model/errors.js';
 import { addressOf, type IfName, type MacAddress } from '../model/scalars.js';
@@ -34,10 +34,24 @@ const NF_CALLS = ['bridge-nf-call-iptables', 'bridge-nf-call-ip6tables', 'bridge
 export const switchOffNfCalls = (netns: Netns, home: Netns): Repair[] =>
   inside(netns, home, () => NF_CALLS.filter(switchOff).map(name => `${name}: on, wanted off`));
 
+/** Those of them that are on. */
+export const nfCallsOn = (netns: Netns, home: Netns): Repair[] =>
+  inside(netns, home, () =>
+    nfCallPaths()
+      .filter(path => !isOff(path))
+      .map(path => `${path.slice(path.lastIndexOf('/') + 1)}: on, wanted off`),
+  );
+
+/** Their files; without br_netfilter there is nothing to switch off, and no file. */
+export const nfCallPaths = () => NF_CALLS.map(pathOf).filter(path => existsSync(path));
+
+const pathOf = (name: string) => `/proc/sys/net/bridge/${name}`;
+const isOff = (path: string) => readFileSync(path, 'latin1').startsWith('0');
+
 function switchOff(name: string): boolean {
-  const path = `/proc/sys/net/bridge/${name}`;
+  const path = pathOf(name);
   try {
-    if (readFileSync(path, 'latin1').startsWith('0')) return false;
+    if (isOff(path)) return false;
     writeSetting(path, '0');
     return true;
   } catch (error) {

@@ -5,56 +5,56 @@
 import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
-import { compare, type Found, linkNamed, vxlanMismatch } from './diff.js';
-import { findLink, finishInside, freeTargetName, linksOf } from './endpoint.js';
+import { linkNamed } from './diff.js';
+import { findLink, freeTargetName, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
-import { compareEntries } from './entry-diff.js';
+import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
-import { delLink, setLink } from './netlink/link.js';
-import { delArp, delFdb, getArp, getFdb } from './netlink/neighbour.js';
+import { setLink } from './netlink/link.js';
+import { delArp, delFdb } from './netlink/neighbour.js';
 import { closeFd, openTcpSocket } from './netlink/socket.js';
-import { connIn, createNetns, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
-import {
-  BRIDGE,
-  BRIDGE_INDEX,
-  createBridge,
-  createVxlan,
-  deleteVxlan,
-  LOOPBACK_INDEX,
-  type OverlayIndexes,
-  pinMac,
-  switchOffNfCalls,
-  VXLAN,
-  VXLAN_INDEX,
-} from './network.js';
+import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
+import { BRIDGE, deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
-import { plugAll, reap, retireAll, retireOverlays } from './ports.js';
+import { plugAll, reap, retireAll } from './ports.js';
+import { createNetwork, type HostContext, inspectNetwork, mendNetwork, type Wish } from './repair.js';
 import type {
+  Inspection,
   PlugResult,
   PortChange,
   ReconcileReport,
-  Repair,
   TcpRoute,
   Underlay,
   WantedNetwork,
 } from './types.js';
+import { namingHolder } from './vni-holder.js';
 
 const LOCALHOST = '127.0.0.1' as IpAddress;
 /** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
 const REAP_AFTER_MS = 100;
+
+interface PackedPeers {
+  readonly set: Uint8Array;
+  readonly remove: Uint8Array;
+}
 
 export class Overlay {
   readonly #home: Netns;
   readonly #host: Conn;
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
   readonly #indexes = new Map<NetnsPath, OverlayIndexes>();
+  readonly #held: HeldNamespaces;
   readonly #reaping = new Set<NetnsPath>();
 
-  /** @param hostNetns the namespace that plays the host; default: the thread's own. */
-  constructor(hostNetns: NetnsPath | undefined) {
+  /**
+   * @param hostNetns the namespace that plays the host; default: the thread's own.
+   * @param onChange told when others may have changed something in an overlay that was compared before.
+   */
+  constructor(hostNetns: NetnsPath | undefined, onChange: (path: NetnsPath) => void) {
     this.#home = hostNetns ? Netns.open(hostNetns) : Netns.current();
     this.#host = inside(this.#home, this.#home, () => new Conn());
+    this.#held = new HeldNamespaces(this.#home, onChange);
   }
 
   underlay(vtep: IpAddress): Underlay {
@@ -72,82 +72,74 @@ export class Overlay {
     return { ifName: link.name, mtu: Math.min(link.mtu, LOOPBACK_MTU_MAX) };
   }
 
-  async reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
-    const peers = new PeerRecords(wanted.peers);
-    const found = Netns.find(wanted.netns);
-    if (!found) return this.#create(wanted, peers);
-    using netns = found;
-    using conn = connIn(netns, this.#home);
-    const { at, repairs } = await this.#base(conn, netns, wanted);
-    if (!this.#indexes.has(wanted.netns)) conn.run(pinMac(findLink(conn, BRIDGE)));
-    this.#indexes.set(wanted.netns, at);
-    repairs.push(...switchOffNfCalls(netns, this.#home));
-    const entries = compareEntries(
-      { arp: conn.packets(getArp(at.vxlan)), fdb: conn.packets(getFdb) },
-      peers,
-      at.vxlan,
-    );
-    const rest = compare({ ...baseOf(conn), statics: entries.statics }, wanted, at);
-    for (const port of rest.unfinished) finishInside(port, { home: this.#home, overlay: conn });
-    conn.run([...rest.requests, ...entries.requests]);
-    setEntries(conn, peers.pick(entries.unset), at.vxlan);
-    retireOverlays(conn, rest.strangers);
-    for (const stranger of rest.strangers) repairs.push(`${stranger}: port of no endpoint, removed`);
-    if (rest.retired || rest.strangers.length > 0) this.#reapSoon(wanted.netns);
-    return {
-      created: false,
-      repairs: [...repairs, ...rest.repairs, ...entries.repairs],
-      missingPorts: rest.missingPorts,
-    };
+  /** Of a thread that is about to end: descriptors belong to the process. */
+  close(): void {
+    this.#held[Symbol.dispose]();
+    this.#host[Symbol.dispose]();
+    this.#home[Symbol.dispose]();
   }
 
-  async #create(wanted: WantedNetwork, peers: PeerRecords): Promise<ReconcileReport> {
-    using netns = createNetns(wanted.netns, this.#home);
-    try {
-      using conn = connIn(netns, this.#home);
-      const at = { bridge: BRIDGE_INDEX, vxlan: VXLAN_INDEX };
-      createBridge(conn, wanted);
-      switchOffNfCalls(netns, this.#home);
-      await createVxlan(this.#host, conn, netns, wanted, at);
-      setEntries(conn, peers, at.vxlan);
-      this.#indexes.set(wanted.netns, at);
-    } catch (error) {
-      removeNetnsFile(wanted.netns);
-      throw error;
-    }
+  async reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
+    const { netns: path } = wanted;
+    const bound = this.#held.bindAgain(path);
+    // What others change from here on asks for another compare.
+    this.#held.get(path)?.monitor.looked();
+    return this.#held.quietly(path, async () => {
+      using netns = Netns.find(path);
+      const report = await namingHolder(this.#context, wanted, () =>
+        netns ? this.#mend(netns, wanted) : this.#create(wanted),
+      );
+      return { ...report, repairs: [...bound, ...report.repairs] };
+    });
+  }
+
+  async #create(wanted: WantedNetwork): Promise<ReconcileReport> {
+    this.#indexes.set(wanted.netns, await createNetwork(this.#context, this.#wish(wanted)));
+    this.#held.hold(wanted.netns);
     return { created: true, repairs: [], missingPorts: wanted.ports.map(({ endpointId }) => endpointId) };
   }
 
-  /** Bridge and VXLAN of a namespace that exists: kept when they fit, made when they lack. */
-  async #base(
-    conn: Conn,
-    netns: Netns,
-    wanted: WantedNetwork,
-  ): Promise<{ at: OverlayIndexes; repairs: Repair[] }> {
-    const repairs: Repair[] = [];
-    const links = linksOf(conn);
-    const taken = new Set(links.map(({ index }) => index));
-    const free = (index: number) => (taken.has(index) ? Math.max(...taken) + index : index);
-    const found = linkNamed(links, BRIDGE);
-    let bridge = found?.kind === 'bridge' ? found.index : undefined;
-    if (bridge === undefined) {
-      if (found) conn.run([delLink({ index: found.index })]);
-      bridge = free(BRIDGE_INDEX);
-      createBridge(conn, wanted, bridge);
-      taken.add(bridge);
-      repairs.push(found ? `${BRIDGE}: a ${found.kind || 'device'}, wanted a bridge` : `${BRIDGE}: missing`);
-    }
-    const present = linkNamed(links, VXLAN);
-    const mismatch = present ? vxlanMismatch(present, wanted) : `${VXLAN}: missing`;
-    if (present && !mismatch) return { at: { bridge, vxlan: present.index }, repairs };
-    if (present) await deleteVxlan(conn);
-    const at = { bridge, vxlan: free(VXLAN_INDEX) };
-    await createVxlan(this.#host, conn, netns, wanted, at);
-    repairs.push(mismatch ?? '');
-    return { at, repairs };
+  async #mend(netns: Netns, wanted: WantedNetwork): Promise<ReconcileReport> {
+    const { at, repairs, missingPorts, retired } = await mendNetwork(
+      this.#context,
+      netns,
+      this.#wish(wanted),
+    );
+    this.#indexes.set(wanted.netns, at);
+    this.#held.hold(wanted.netns);
+    if (retired) this.#reapSoon(wanted.netns);
+    return { created: false, repairs, missingPorts };
   }
 
-  changePorts(
+  /** What `reconcile` would find, without touching anything. */
+  inspect(wanted: WantedNetwork): Inspection {
+    const { netns: path, ports } = wanted;
+    const held = this.#held.get(path);
+    const away = held && !held.isAtItsPath ? [FILE_GONE] : [];
+    using found = held ? undefined : Netns.find(path);
+    const netns = held?.netns ?? found;
+    if (!netns) {
+      const missingPorts = ports.map(({ endpointId }) => endpointId);
+      return { repairs: [`namespace ${path}: missing`], missingPorts, foreign: [] };
+    }
+    const inspection = inspectNetwork(this.#context, netns, this.#wish(wanted));
+    return { ...inspection, repairs: [...away, ...inspection.repairs] };
+  }
+
+  get #context(): HostContext {
+    return { home: this.#home, host: this.#host };
+  }
+
+  #wish(wanted: WantedNetwork): Wish {
+    const bridgeMac = this.#held.get(wanted.netns)?.bridgeMac;
+    return { wanted, peers: new PeerRecords(wanted.peers), bridgeMac };
+  }
+
+  changePorts(overlay: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange): Promise<PlugResult[]> {
+    return this.#held.quietly(overlay.netns, () => this.#changePorts(overlay, change));
+  }
+
+  #changePorts(
     { netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>,
     { plug, unplug }: PortChange,
   ): PlugResult[] {
@@ -207,7 +199,11 @@ export class Overlay {
     await reap(connIn(netns, this.#home));
   }
 
-  applyPeers(path: NetnsPath, change: { readonly set: Uint8Array; readonly remove: Uint8Array }): void {
+  applyPeers(path: NetnsPath, change: PackedPeers): Promise<void> {
+    return this.#held.quietly(path, () => this.#applyPeers(path, change));
+  }
+
+  #applyPeers(path: NetnsPath, change: PackedPeers): void {
     using netns = this.#known(path);
     using conn = connIn(netns, this.#home);
     const { vxlan } = this.#indexesOf(path, conn);
@@ -218,6 +214,8 @@ export class Overlay {
 
   async removeNetwork(path: NetnsPath): Promise<void> {
     this.#indexes.delete(path);
+    this.#held.bindAgain(path);
+    this.#held.release(path);
     const netns = Netns.find(path);
     if (netns) {
       using _netns = netns;
@@ -281,8 +279,3 @@ function raiseLoopback(netns: Netns, home: Netns): void {
 
 /** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */
 const LOOPBACK_MTU_MAX = 65_535 - 50;
-
-const baseOf = (conn: Conn): Pick<Found, 'links' | 'addresses'> => ({
-  links: linksOf(conn),
-  addresses: conn.dump(getAddresses).flatMap(message => parseAddress(message) ?? []),
-});

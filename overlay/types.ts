@@ -87,6 +87,15 @@ export interface ReconcileReport {
   readonly missingPorts: readonly EndpointId[];
 }
 
+/** What a reconcile would find, without touching anything. */
+export interface Inspection {
+  /** What it would mend. */
+  readonly repairs: readonly Repair[];
+  readonly missingPorts: readonly EndpointId[];
+  /** What somebody else has put into the network: a reconcile leaves it alone. */
+  readonly foreign: readonly string[];
+}
+
 /** The interface in the host's namespace that carries the underlay. */
 export interface Underlay {
   readonly ifName: IfName;

@@ -14,6 +14,9 @@ export const SOL_IP = 0;
 export const IP_BIND_ADDRESS_NO_PORT = 24; // linux/in.h
 export const SO_RCVBUFFORCE = 33;
 export const SOL_NETLINK = 270;
+export const NETLINK_ADD_MEMBERSHIP = 1;
+export const NETLINK_DROP_MEMBERSHIP = 2;
+export const MSG_DONTWAIT = 0x40;
 export const NETLINK_CAP_ACK = 10;
 export const NETLINK_EXT_ACK = 11;
 export const NETLINK_GET_STRICT_CHK = 12;
@@ -33,6 +36,9 @@ export const NLA_F_NESTED = 0x8000;
 export const NLA_TYPE_MASK = 0x3fff;
 
 // linux/rtnetlink.h
+export const RTNLGRP_LINK = 1;
+export const RTNLGRP_NEIGH = 3; // ARP, and FDB of bridges and VXLANs
+export const RTNLGRP_IPV4_IFADDR = 5;
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
@@ -94,10 +100,12 @@ export const NSFS_MAGIC = 0x6e73_6673;
 export const NS_GET_NSTYPE = 0xb703; // linux/nsfs.h
 export const O_PATH = 0o10_000_000; // asm-generic/fcntl.h
 export const ENOENT = 2;
+export const EAGAIN = 11;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
 export const EADDRNOTAVAIL = 99; // asm-generic/errno.h
+export const ENOBUFS = 105;
 
 // Chosen by us.
 export const BATCH_MESSAGES = 256; // chosen: larger batches are no faster, and hold the worker longer

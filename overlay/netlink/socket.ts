@@ -11,6 +11,8 @@ import {
   AF_NETLINK,
   CLONE_NEWNET,
   EADDRNOTAVAIL,
+  EAGAIN,
+  ENOBUFS,
   IP_BIND_ADDRESS_NO_PORT,
   MNT_DETACH,
   MS_BIND,
@@ -18,7 +20,10 @@ import {
   MS_NOEXEC,
   MS_NOSUID,
   MS_REMOUNT,
+  MSG_DONTWAIT,
+  NETLINK_ADD_MEMBERSHIP,
   NETLINK_CAP_ACK,
+  NETLINK_DROP_MEMBERSHIP,
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
   NETLINK_ROUTE,
@@ -115,6 +120,22 @@ export function sendSlowly(fd: number, bytes: Uint8Array): Promise<void> {
 
 /** Bytes received into `into`; blocks. */
 export const receive = (fd: number, into: Uint8Array) => check(calls.recv(fd, into, into.length, 0), 'recv');
+
+/** Notifications of these groups (linux/rtnetlink.h) are queued from now on, or no more. */
+export function subscribe(fd: number, groups: readonly number[], wish: 'on' | 'off'): void {
+  const option = wish === 'on' ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
+  for (const group of groups) setOption(fd, SOL_NETLINK, option, group);
+}
+
+/** Bytes of what is queued, 'nothing', or 'overflow': more came than the socket could hold. Never blocks. */
+export function receiveQueued(fd: number, into: Uint8Array): number | 'nothing' | 'overflow' {
+  const got = calls.recv(fd, into, into.length, MSG_DONTWAIT);
+  if (got >= 0) return got;
+  const errno = koffi.errno();
+  if (errno === EAGAIN) return 'nothing';
+  if (errno === ENOBUFS) return 'overflow';
+  return check(-1, 'recv');
+}
 
 export const closeFd = (fd: number): void => {
   calls.close(fd);

@@ -1,6 +1,7 @@
 /** The one thread that speaks to the kernel: requests come as messages, in order; slow ones let others pass. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { KernelError, SandError } from '../../model/errors.js';
+import type { NetnsPath } from '../../model/scalars.js';
 import { findHostRunAt } from '../host-paths.js';
 import { Overlay } from '../overlay.js';
 
@@ -19,8 +20,15 @@ export type WorkerAnswer =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: CrossedError };
 
+/** Others may have changed something in this overlay namespace. */
+export interface WorkerNews {
+  readonly changed: NetnsPath;
+}
+
 findHostRunAt(workerData.hostRun);
-const overlay = new Overlay(workerData.hostNetns);
+const overlay = new Overlay(workerData.hostNetns, changed => {
+  parentPort?.postMessage({ changed } satisfies WorkerNews);
+});
 
 parentPort?.on('message', async ({ id, call, args }: WorkerRequest) => {
   try {

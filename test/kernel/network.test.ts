@@ -198,8 +198,8 @@ describe('reconcile() of a damaged network', () => {
     ],
     [
       'stray port',
-      ns => ns.ip('link add stray master br0 type veth peer name strayer'),
-      ['stray: port of no endpoint, removed'],
+      ns => ns.ip('link add sandfeed master br0 type veth peer name strayer'),
+      ['sandfeed: port of no endpoint, removed'],
     ],
     ['VXLAN missing', ns => ns.ip('link del vxlan0'), ['vxlan0: missing', /ARP entry/, /FDB entry/]],
     [

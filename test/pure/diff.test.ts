@@ -51,6 +51,7 @@ describe('compare()', () => {
       missingPorts: [],
       unfinished: [],
       strangers: [],
+      foreign: [],
       retired: false,
     });
   });
@@ -119,7 +120,8 @@ describe('compare()', () => {
   it.each<[string, Link[], string[], string[]]>([
     ['no veth', [links.br0], ['e1'], []],
     ['another kind of its name', [link(4, 'sand001', 'dummy')], ['e1'], []],
-    ['a stranger in the bridge', [links.sand001, link(5, 'x', 'veth', { master: 2 })], [], ['x']],
+    ['a stranger in the bridge', [links.sand001, link(5, 'sand9', 'veth', { master: 2 })], [], ['sand9']],
+    ["somebody's veth in the bridge", [links.sand001, link(5, 'x', 'veth', { master: 2 })], [], []],
     ['one that leaves', [links.sand001, link(5, 'bye', 'veth', { master: 2 })], [], []],
     ['a veth beside the bridge', [links.sand001, link(5, 'x', 'veth')], [], []],
     ['a dummy of somebody', [links.sand001, link(5, 'x', 'dummy', { master: 2 })], [], []],
@@ -127,6 +129,12 @@ describe('compare()', () => {
     const found = { ...right, links: [links.lo, links.br0, links.vxlan0, ...some] };
     expect(compare(found, wanted, at)).toMatchObject({ missingPorts: missing, strangers });
   });
+});
+
+it('compare() tells what somebody else has put into the bridge', () => {
+  const links = [...right.links, link(5, 'x', 'veth', { master: 2 }), link(6, 'y', 'dummy', { master: 2 })];
+  const foreign = ['x: a veth in br0 that is none of ours', 'y: a dummy in br0 that is none of ours'];
+  expect(compare({ ...right, links }, wanted, at)).toMatchObject({ repairs: [], strangers: [], foreign });
 });
 
 it('compare() tells that something was retired and not removed', () => {

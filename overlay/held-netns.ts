@@ -1,0 +1,70 @@
+/**
+ * An overlay namespace that this agent has set up or adopted, held open: whatever becomes of its file, it lives on, with
+ * its containers' traffic, and the file is bound again.
+ */
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import type { MacAddress, NetnsPath } from '../model/scalars.js';
+import { pathHere } from './host-paths.js';
+import { Monitor } from './netlink/monitor.js';
+import { bindNetnsFile, inside, Netns } from './netns.js';
+import { nfCallPaths } from './network.js';
+
+export class HeldNetns implements Disposable {
+  readonly netns: Netns;
+  readonly monitor: Monitor;
+  readonly #inode: number;
+  /** Of the settings that netlink does not tell about; none while the kernel has no packet filter for bridges. */
+  #settings: readonly number[] = [];
+  /** Containers remember it. */
+  bridgeMac: MacAddress | undefined;
+
+  private constructor(netns: Netns, monitor: Monitor) {
+    this.netns = netns;
+    this.monitor = monitor;
+    this.#inode = fstatSync(netns.fd).ino;
+  }
+
+  /** Undefined: there is no such namespace. */
+  static hold(path: NetnsPath, home: Netns): HeldNetns | undefined {
+    const netns = Netns.find(path);
+    if (!netns) return undefined;
+    try {
+      return new HeldNetns(
+        netns,
+        inside(netns, home, () => new Monitor()),
+      );
+    } catch (error) {
+      netns[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Whether the path leads to this namespace. */
+  get isAtItsPath(): boolean {
+    try {
+      return statSync(pathHere(this.netns.path) ?? this.netns.path).ino === this.#inode;
+    } catch {
+      return false;
+    }
+  }
+
+  bindAgain(home: Netns): void {
+    bindNetnsFile(this.netns, home);
+  }
+
+  /** Whether packets inside the overlay pass by the host's packet filter, as they should. */
+  passesByFilter(home: Netns): boolean {
+    if (this.#settings.length === 0) this.#settings = inside(this.netns, home, () => nfCallPaths().map(open));
+    const byte = Buffer.alloc(1);
+    return this.#settings.every(fd => readSync(fd, byte, 0, 1, 0) === 0 || byte[0] === OFF);
+  }
+
+  [Symbol.dispose](): void {
+    this.monitor[Symbol.dispose]();
+    for (const fd of this.#settings) closeSync(fd);
+    this.netns[Symbol.dispose]();
+  }
+}
+
+const OFF = 0x30; // '0'
+const open = (path: string) => openSync(path, 'r');

@@ -1,0 +1,260 @@
+/** What others do to the kernel's objects is mended within two seconds, counted, and told in one line. */
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseNetnsPath } from '../../model/scalars.js';
+import { ApiHost } from '../support/api-host.js';
+import { ok } from '../support/command.js';
+import { type EtcdCluster, startEtcd } from '../support/etcd.js';
+import { namespaceHost, untilSound, violations } from '../support/invariants.js';
+import { NetnsLab, TestNetns } from '../support/netns.js';
+import { until } from '../support/until.js';
+
+const PREFIX = '/damage';
+const MENDED_WITHIN_MS = 2_000;
+const FAR = { mac: '02:84:0a:00:00:03', address: '10.0.0.3', vtep: '10.99.0.2' };
+const STRANGE_MAC = '02:00:00:00:00:99';
+
+let etcd: EtcdCluster;
+let lab: NetnsLab;
+let ant: ApiHost;
+let bee: ApiHost;
+let near: TestNetns;
+let overlay: TestNetns;
+let port: string;
+let hosts: ReturnType<typeof namespaceHost>[];
+
+beforeAll(async () => {
+  etcd = await startEtcd();
+  lab = await NetnsLab.open();
+  const [one, two] = await lab.hosts('ant', 'bee');
+  const open = (name: string, netns: TestNetns, vtep: string) =>
+    ApiHost.open({ hosts: etcd.hosts, prefix: PREFIX, name, netns, vtep });
+  ant = lab.own(await open('ant', one, '10.99.0.1'));
+  bee = lab.own(await open('bee', two, FAR.vtep));
+  near = await lab.netns('near');
+  const { id } = await ant.network({ name: 'shop' });
+  await ant.endpoint(id, near.path);
+  await bee.endpoint(id, (await lab.netns('far')).path);
+  const netnsPath = (host: ApiHost) => join(host.host.directory, 'netns');
+  overlay = new TestNetns(parseNetnsPath(join(netnsPath(ant), `sc-ns-${id}`)));
+  hosts = [
+    namespaceHost('ant', { netns: one.path, vtep: '10.99.0.1', netnsPath: netnsPath(ant) }),
+    namespaceHost('bee', { netns: two.path, vtep: FAR.vtep, netnsPath: netnsPath(bee) }),
+  ];
+  const links = await overlay.links();
+  port = links.find(({ ifname }) => ifname.startsWith('sand'))?.ifname ?? '';
+});
+afterAll(async () => {
+  await lab[Symbol.asyncDispose]();
+  await etcd.stop();
+});
+
+const cluster = () => ({ etcd, prefix: PREFIX, hosts });
+const told = () => ant.host.log.lines.filter(({ text }) => text === 'kernel repaired');
+const sysctl = (name: string, value: string) =>
+  overlay.exec('sh', '-c', `echo ${value} > /proc/sys/net/bridge/${name}`);
+
+interface Damage {
+  readonly what: string;
+  do(): Promise<unknown>;
+  /** Whether it is as before, where the invariants do not look. */
+  mended?(): Promise<boolean>;
+  /** Part of what the log says. */
+  readonly says: string;
+}
+
+const DAMAGES: readonly Damage[] = [
+  {
+    what: 'FDB entry deleted',
+    do: () => overlay.bridge(`fdb del ${FAR.mac} dev vxlan0 dst ${FAR.vtep} self`),
+    says: 'FDB entry',
+  },
+  {
+    what: 'FDB entry sent elsewhere',
+    do: () => overlay.bridge(`fdb replace ${FAR.mac} dev vxlan0 dst 10.99.0.77 self permanent`),
+    says: 'FDB entry',
+  },
+  {
+    what: 'FDB entry too many',
+    do: () => overlay.bridge(`fdb add ${STRANGE_MAC} dev vxlan0 dst ${FAR.vtep} self permanent`),
+    says: 'not wanted',
+  },
+  {
+    what: 'ARP entry deleted',
+    do: () => overlay.ip(`neigh del ${FAR.address} dev vxlan0`),
+    says: 'ARP entry',
+  },
+  {
+    what: 'ARP entry with another MAC',
+    do: () => overlay.ip(`neigh replace ${FAR.address} lladdr ${STRANGE_MAC} dev vxlan0 nud permanent`),
+    says: 'ARP entry',
+  },
+  {
+    what: 'static entry of the port deleted',
+    do: () => overlay.bridge(`fdb del 02:84:0a:00:00:02 dev ${port} master`),
+    says: 'entry of 02:84',
+  },
+  { what: 'bridge down', do: () => overlay.ip('link set br0 down'), says: 'br0: down' },
+  { what: 'VXLAN down', do: () => overlay.ip('link set vxlan0 down'), says: 'vxlan0: down' },
+  { what: 'port down', do: () => overlay.ip(`link set ${port} down`), says: 'down, wanted up' },
+  { what: "bridge's MTU", do: () => overlay.ip('link set br0 mtu 1300'), says: 'mtu 1300' },
+  { what: "VXLAN's MTU", do: () => overlay.ip('link set vxlan0 mtu 1300'), says: 'mtu 1300' },
+  { what: "port's MTU", do: () => overlay.ip(`link set ${port} mtu 1300`), says: 'mtu 1300' },
+  {
+    what: "bridge's MAC",
+    do: () => overlay.ip(`link set br0 address ${STRANGE_MAC}`),
+    mended: async () => (await overlay.link('br0'))?.address === '02:84:0a:00:00:01',
+    says: `MAC ${STRANGE_MAC}`,
+  },
+  {
+    what: 'gateway address deleted',
+    do: () => overlay.ip('address del 10.0.0.1/24 dev br0'),
+    says: 'address 10.0.0.1/24',
+  },
+  {
+    what: 'port out of its bridge',
+    do: () => overlay.ip(`link set ${port} nomaster`),
+    says: 'no port of br0',
+  },
+  {
+    what: 'VXLAN out of its bridge',
+    do: () => overlay.ip('link set vxlan0 nomaster'),
+    says: 'no port of br0',
+  },
+  {
+    what: 'learning on',
+    do: () => overlay.bridge(`link set dev ${port} learning on`),
+    mended: async () => (await overlay.port(port))?.['learning'] === false,
+    says: 'learning on',
+  },
+  {
+    what: 'flooding on',
+    do: () => overlay.bridge(`link set dev ${port} flood on`),
+    mended: async () => (await overlay.port(port))?.['flood'] === false,
+    says: 'flood',
+  },
+  {
+    what: 'packet filter on',
+    do: () => sysctl('bridge-nf-call-iptables', '1'),
+    mended: async () => (await overlay.sysctl('net.bridge.bridge-nf-call-iptables')) === '0',
+    says: 'bridge-nf-call-iptables',
+  },
+  { what: 'VXLAN deleted', do: () => overlay.ip('link del vxlan0'), says: 'vxlan0: missing' },
+  { what: 'bridge deleted', do: () => overlay.ip('link del br0'), says: 'br0: missing' },
+  {
+    what: 'stray port of our kind',
+    do: () => overlay.ip('link add sandfeed master br0 type veth peer name astray'),
+    says: 'port of no endpoint',
+  },
+  {
+    what: 'namespace file unmounted',
+    do: () => ok(['umount', '--lazy', overlay.path]),
+    says: 'namespace file',
+  },
+  {
+    what: 'namespace file removed',
+    async do() {
+      await ok(['umount', '--lazy', overlay.path]);
+      await rm(overlay.path);
+    },
+    says: 'namespace file',
+  },
+];
+
+const reaches = async () => (await near.ping(FAR.address)) === 1;
+
+it.each(DAMAGES.map(damage => [damage.what, damage] as const))(
+  '%s: mended within 2 s',
+  async (_what, damage) => {
+    await untilSound(cluster());
+    const [before, lines] = [ant.host.engine.reconciler.book.count, told().length];
+    await damage.do();
+    const sound = async () => {
+      const found = await violations(cluster());
+      if (found.length > 0) throw new Error(found.join('; '));
+      return (await (damage.mended?.() ?? true)) && told().length > lines;
+    };
+    await until(sound, { timeoutMs: MENDED_WITHIN_MS, everyMs: 40, what: 'it is mended' });
+    expect(await reaches()).toBe(true);
+    expect(JSON.stringify(told().slice(lines))).toContain(damage.says);
+    expect(ant.host.engine.reconciler.book.count).toBeGreaterThan(before);
+  },
+);
+
+it("the endpoint's interface deleted from within: made again, with its address", async () => {
+  await near.ip('link del sand0');
+  await until(reaches, { timeoutMs: 3_000, everyMs: 50, what: 'it reaches the other host again' });
+});
+
+it('a namespace that is gone for good: made again, with its endpoints', async () => {
+  for (const { ifname } of await overlay.links()) {
+    if (ifname === 'vxlan0' || ifname === 'br0' || ifname === port)
+      await overlay.run('ip', 'link', 'del', ifname);
+  }
+  await until(reaches, { timeoutMs: 4_000, everyMs: 50, what: 'it reaches the other host again' });
+});
+
+it('no packet is lost while the file of a namespace is bound again', async () => {
+  const pings = near.ping(FAR.address, { count: 60 });
+  await ok(['umount', '--lazy', overlay.path]);
+  expect(await pings).toBe(60);
+  expect(existsSync(overlay.path)).toBe(true);
+});
+
+it('what is not ours stays: a veth in our bridge, an address, an entry of another device', async () => {
+  await overlay.ip(
+    'link add theirs master br0 up type veth peer name theirs-far',
+    'address add 192.168.7.1/24 dev theirs-far',
+    `neigh add 192.168.7.2 lladdr ${STRANGE_MAC} dev theirs-far nud permanent`,
+  );
+  const lines = told().length;
+  await overlay.bridge(`fdb del ${FAR.mac} dev vxlan0 dst ${FAR.vtep} self`);
+  await until(() => told().length > lines, { timeoutMs: MENDED_WITHIN_MS, what: 'a compare has been there' });
+  expect(await overlay.link('theirs')).toMatchObject({ master: 'br0' });
+  expect(await overlay.addresses('theirs-far')).toHaveLength(1);
+  expect(await overlay.neighbours('theirs-far')).toMatchObject([{ dst: '192.168.7.2' }]);
+  const [inspection] = [...(await ant.host.engine.reconciler.inspectAll()).values()];
+  expect(inspection).toEqual({
+    repairs: [],
+    missingPorts: [],
+    foreign: ['theirs: a veth in br0 that is none of ours'],
+  });
+  await overlay.ip('link del theirs');
+});
+
+it('inspectAll() says what differs and changes nothing', async () => {
+  await untilSound(cluster());
+  await overlay.ip('link set br0 mtu 1300', `neigh del ${FAR.address} dev vxlan0`);
+  // News are heard every 250 ms and wait for more: until then nobody else mends it.
+  const [inspection] = [...(await ant.host.engine.reconciler.inspectAll()).values()];
+  expect(inspection?.repairs).toEqual(['br0: mtu 1300, wanted 1450', `ARP entry of ${FAR.address} missing`]);
+  expect(await overlay.link('br0')).toMatchObject({ mtu: 1300 });
+  await untilSound(cluster());
+});
+
+it('a foreign VXLAN with our VNI is named, and left alone', async () => {
+  const { id } = await ant.network({ vxlan_vni: 4_242 });
+  const [host] = hosts;
+  const inHost = (...argv: string[]) => ok([...(host?.enter ?? []), ...argv]);
+  await inHost('ip', 'link', 'add', 'theirs42', 'type', 'vxlan', 'id', '4242', 'dstport', '4789');
+  const { status, body } = await ant.endpoint(id, (await lab.netns('refused')).path);
+  expect([status, body.error]).toEqual([
+    409,
+    expect.stringMatching(
+      /VNI 4242 on UDP port 4789 is used by interface theirs42 \(index \d+\) in the host's namespace/,
+    ),
+  ]);
+  await inHost('ip', 'link', 'show', 'theirs42');
+  await inHost('ip', 'link', 'del', 'theirs42');
+  await untilSound(cluster());
+});
+
+it('an unchanged host stays silent', async () => {
+  await untilSound(cluster());
+  const { reconciler } = ant.host.engine;
+  const [lines, { lastAt }] = [told().length, reconciler.book];
+  reconciler.reconcileAll();
+  await until(() => reconciler.book.lastAt !== lastAt, { what: 'it was compared' });
+  expect(told().length).toBe(lines);
+});
