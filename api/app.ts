@@ -9,6 +9,7 @@ import { hostRoutes } from './hosts.js';
 import { networkRoutes } from './networks.js';
 import { openApi } from './openapi.js';
 import { statusRoute } from './status.js';
+import { upkeepRoutes } from './upkeep.js';
 
 const BODY_MAX = '256kb'; // chosen: a request has a few hundred bytes
 
@@ -45,6 +46,7 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
     next();
   });
   app.use('/hosts', hostRoutes(engine));
+  app.use(upkeepRoutes(engine));
   app.use('/networks', networkRoutes(engine));
   app.use('/endpoints', endpointRoutes(engine));
   app.use((request, response) => {

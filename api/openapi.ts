@@ -13,6 +13,7 @@ import {
   NetworkRemoval,
   StatusAnswer,
 } from './schemas.js';
+import { DifferenceAnswer, LeakAnswer } from './schemas-upkeep.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -24,6 +25,8 @@ const COMPONENTS = {
   Host: HostAnswer,
   HostChange,
   Status: StatusAnswer,
+  Difference: DifferenceAnswer,
+  Leak: LeakAnswer,
   Error: ErrorAnswer,
 };
 
@@ -206,6 +209,45 @@ const ONE_HOST: Json = {
   ),
 };
 
+const ITEMS = (key: string, name: 'Difference' | 'Leak') =>
+  answer('All that was found', object({ [key]: { type: 'array', items: ref(name) } }));
+const REPAIRED = object({
+  done: { type: 'array', items: { type: 'string' } },
+  left: { type: 'array', items: ref('Difference') },
+});
+const UPKEEP_REFUSALS = ['400', '409', '503'] as const;
+
+const VERIFY: Json = {
+  get: operation(
+    'verify',
+    "What differs in etcd's records and on the agent's host; changes nothing",
+    { responses: { '200': ITEMS('differences', 'Difference') } },
+    ...UPKEEP_REFUSALS,
+  ),
+};
+const REPAIR: Json = {
+  post: operation(
+    'repair',
+    "Mend what differs on the agent's host",
+    { responses: { '200': answer('What was done, and what is left', REPAIRED) } },
+    ...UPKEEP_REFUSALS,
+  ),
+};
+const GC: Json = {
+  get: operation(
+    'listLeaks',
+    'Addresses that are taken for nobody',
+    { responses: { '200': ITEMS('addresses', 'Leak') } },
+    ...UPKEEP_REFUSALS,
+  ),
+  post: operation(
+    'returnLeaks',
+    'Return them, as far as it is certain that nobody has them',
+    { responses: { '200': ITEMS('addresses', 'Leak') } },
+    ...UPKEEP_REFUSALS,
+  ),
+};
+
 const DESCRIPTION =
   'Networks and endpoints of a SAND cluster. `CONNECT /networks/{id}?ip=&port=`, which OpenAPI has no words for, opens a ' +
   'TCP connection inside a network: docs/connect.md.';
@@ -238,6 +280,9 @@ export function openApi(version: string): Json {
       '/endpoints/{id}': ONE_ENDPOINT,
       '/hosts': HOSTS,
       '/hosts/{name}': ONE_HOST,
+      '/verify': VERIFY,
+      '/repair': REPAIR,
+      '/gc': GC,
     },
     components: {
       schemas: Object.fromEntries(

@@ -8,13 +8,16 @@ import { isNetworkId } from '../model/scalars.js';
 import { InvalidError, UnavailableError } from './client/errors.js';
 import { connectorOver, type Dial, NetworkHttpAgent, NetworkHttpsAgent } from './client/network-agent.js';
 import type {
+  DifferenceJson,
   EndpointFilter,
   EndpointJson,
   EndpointWish,
   GivenAway,
   HostJson,
+  LeakJson,
   NetworkJson,
   NetworkWish,
+  RepairJson,
   StatusJson,
 } from './client/records.js';
 import { type CallOptions, type ClientOptions, Transport } from './client/transport.js';
@@ -127,6 +130,26 @@ export class SandClient implements Disposable {
   async removeHostForGood(name: string, options?: CallOptions): Promise<GivenAway> {
     const text = await this.#transport.call('DELETE', `${pathOf('hosts', name)}?gone=true`, options);
     return this.#parse<{ given_away: GivenAway }>(text).given_away;
+  }
+
+  /** What differs in etcd's records and on the agent's host; changes nothing. */
+  async verify(options?: CallOptions): Promise<DifferenceJson[]> {
+    return (await this.#get<{ differences: DifferenceJson[] }>('/verify', options)).differences;
+  }
+
+  /** Mends what differs on the agent's host. */
+  repair(options?: CallOptions): Promise<RepairJson> {
+    return this.#post('/repair', {}, options);
+  }
+
+  /** Addresses that are taken for nobody. */
+  async leaks(options?: CallOptions): Promise<LeakJson[]> {
+    return (await this.#get<{ addresses: LeakJson[] }>('/gc', options)).addresses;
+  }
+
+  /** Returns them, as far as the agent's host can tell that nobody has them. */
+  async collectLeaks(options?: CallOptions): Promise<LeakJson[]> {
+    return (await this.#post<{ addresses: LeakJson[] }>('/gc', {}, options)).addresses;
   }
 
   /** The API's own description, OpenAPI 3.1. */

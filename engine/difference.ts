@@ -16,9 +16,9 @@ export type DifferenceKind =
   | 'unequal-pair'
   // of this host's kernel
   | 'unknown-namespace'
-  | 'no-namespace'
+  | 'kernel-differs'
   | 'no-port'
-  | 'stranger-port';
+  | 'foreign';
 
 export interface Difference {
   /** Where: in etcd's records, in the addresses, in this host's kernel. */

@@ -24,6 +24,7 @@ import { Orphans } from './orphans.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
 import { UnusedNetworks } from './unused-networks.js';
+import { Upkeep } from './upkeep.js';
 
 const REPLAY_EVERY_MS = 1_000; // chosen: current within 2 s of etcd's return
 const OLD_EVERY_MS = 60_000; // chosen: a tenth of what a reservation lasts
@@ -63,6 +64,7 @@ export class Engine implements AsyncDisposable {
   readonly orphans: Orphans;
   readonly #unused: UnusedNetworks;
   readonly #departed: Departed;
+  readonly upkeep: Upkeep;
   #firstSnapshot: () => void = () => undefined;
 
   constructor(options: EngineOptions) {
@@ -152,6 +154,12 @@ export class Engine implements AsyncDisposable {
     });
     this.#departed = new Departed({ kernel, mirror, endpoints, host, log });
     this.#unused = new UnusedNetworks({ mirror, networks, host: host.name, log });
+    this.upkeep = new Upkeep({
+      ...{ store, keys, mirror, kernel, host, log },
+      addresses: this.#addresses,
+      reconciler: this.reconciler,
+      serving: () => this.claim.refusal === undefined,
+    });
     this.dialer = new Dialer({ kernel, mirror, endpoints, netnsEndpoints, host: host.name });
     this.#started = new Promise(resolve => {
       this.#firstSnapshot = resolve;
@@ -208,6 +216,7 @@ export class Engine implements AsyncDisposable {
       step.catch(error => void this.options.log.error(text, { err: describeError(error) }));
     await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
     await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
+    await attempt(this.upkeep.verifier.mendRecords(), 'records of endpoints not compared');
     const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
     await this.#departed.settle(missing ?? []);
     this.reconciler.onPatrol(ids => this.#departed.settle(ids));
@@ -276,6 +285,7 @@ export class Engine implements AsyncDisposable {
     this.#stop.abort();
     this.claim.stop();
     await Promise.all(this.#tasks);
+    await this.upkeep[Symbol.asyncDispose]();
     await this.endpoints[Symbol.asyncDispose]();
     await this.reconciler[Symbol.asyncDispose]();
     await this.#addresses[Symbol.asyncDispose]();

@@ -1,6 +1,6 @@
 /** What differs on this host from what should be, without touching anything; and its repair, as far as it is ours. */
 import { describeError } from '../model/errors.js';
-import { isNetworkId, type NetworkId } from '../model/scalars.js';
+import { type EndpointId, isNetworkId, type NetworkId } from '../model/scalars.js';
 import { auditAddresses } from './address-audit.js';
 import type { Difference } from './difference.js';
 import { Gc, type GcDependencies } from './gc.js';
@@ -43,11 +43,16 @@ export class Verifier {
     return [...auditTruth(truth), ...addresses, ...(await this.#kernelDifferences())];
   }
 
+  /** Of this host's running endpoints; before anything is compared with them. @throws UnavailableError. */
+  mendRecords(): Promise<string[]> {
+    return new RecordPairs(this.#deps).mend();
+  }
+
   /** Never touches what is not this host's, or what an agent of the original may be about to use. @throws UnavailableError. */
   async repair(): Promise<RepairReport> {
     const { store, keys } = this.#deps;
     const done = [
-      ...(await new RecordPairs(this.#deps).mend()),
+      ...(await this.mendRecords()),
       ...(await this.#reconcile()),
       ...(await this.#takeClearBits(await readTruth(store, keys))),
     ];
@@ -58,34 +63,38 @@ export class Verifier {
     return { done, left: await this.verify() };
   }
 
-  /** Ports and namespaces; what is inside them the reconcile compares. */
   async #kernelDifferences(): Promise<Difference[]> {
-    const { mirror, host, reconciler } = this.#deps;
+    const { reconciler, host } = this.#deps;
+    const found = await this.#unknownNamespaces();
+    for (const [id, { repairs, missingPorts, foreign }] of await reconciler.inspectAll()) {
+      const where = `in ${netnsOf(host, id)}`;
+      const at = { area: 'kernel', networkId: id } as const;
+      for (const text of repairs) found.push({ ...at, kind: 'kernel-differs', text: `${text} ${where}` });
+      for (const text of foreign) found.push({ ...at, kind: 'foreign', text: `${text} ${where}` });
+      for (const endpointId of missingPorts) {
+        if (this.#isToBeJoined(endpointId)) continue;
+        const text = `endpoint ${endpointId} has no interface ${where}`;
+        found.push({ ...at, kind: 'no-port', text, endpointId });
+      }
+    }
+    return found;
+  }
+
+  /** Docker joins an endpoint after it made it. */
+  #isToBeJoined(id: EndpointId): boolean {
+    const record = this.#deps.mirror.localEndpoint(id);
+    return record?.docker !== undefined && record.target_netns_path === '';
+  }
+
+  async #unknownNamespaces(): Promise<Difference[]> {
+    const { mirror, host } = this.#deps;
     const ports = await OwnPorts.look(this.#deps);
     const found: Difference[] = [];
     for (const id of await this.#networksHere()) {
-      const netns = netnsOf(host, id);
-      const at = { area: 'kernel', networkId: id } as const;
-      const wanted = reconciler.ports.wanted(id);
-      const { present, strangers } = await ports.of(id);
-      if (!mirror.network(id)) {
-        const text = `namespace ${netns} is of a network that etcd does not know; left alone: ${[...present].join(', ') || 'no ports'}`;
-        found.push({ ...at, kind: 'unknown-namespace', text });
-        continue;
-      }
-      if (wanted.length > 0 && !ports.hasNamespace(id)) {
-        found.push({ ...at, kind: 'no-namespace', text: `namespace ${netns} is missing` });
-        continue;
-      }
-      for (const { overlayVeth, endpointId } of wanted) {
-        if (present.has(overlayVeth)) continue;
-        const text = `endpoint ${endpointId} has no interface ${overlayVeth} in ${netns}`;
-        found.push({ ...at, kind: 'no-port', text, endpointId });
-      }
-      for (const port of strangers) {
-        if (reconciler.ports.leavingInterfaces().includes(port)) continue;
-        found.push({ ...at, kind: 'stranger-port', text: `port ${port} in ${netns} is of no endpoint` });
-      }
+      if (mirror.network(id)) continue;
+      const names = [...(await ports.of(id)).present].join(', ') || 'no ports';
+      const text = `namespace ${netnsOf(host, id)} is of a network that etcd does not know; left alone: ${names}`;
+      found.push({ area: 'kernel', networkId: id, kind: 'unknown-namespace', text });
     }
     return found;
   }

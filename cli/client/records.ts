@@ -1,5 +1,8 @@
 /** The objects of the API as a client meets them, and what it may wish for. */
 export type { EndpointJson, HostJson, NetworkJson, StatusJson } from '../../api/schemas.js';
+export type { DifferenceJson, LeakJson } from '../../api/schemas-upkeep.js';
+
+import type { DifferenceJson } from '../../api/schemas-upkeep.js';
 
 /** What is left open the agent chooses. */
 export interface NetworkWish {
@@ -24,6 +27,12 @@ export interface EndpointFilter {
   /** Name or id. */
   readonly network?: string | undefined;
   readonly hostname?: string | undefined;
+}
+
+/** What a repair did, and what it left for somebody to decide. */
+export interface RepairJson {
+  readonly done: readonly string[];
+  readonly left: readonly DifferenceJson[];
 }
 
 /** What a host held that is gone for good. */

@@ -8,6 +8,7 @@ import { hostDrain, hostList, hostRemove } from './hosts.js';
 import { networkInspect } from './inspect.js';
 import { networkCreate, networkDelete, networkList, networkShow } from './networks.js';
 import { status } from './status.js';
+import { gc, repair, verify } from './upkeep.js';
 import { version } from './version.js';
 
 export const COMMANDS: readonly Command[] = [
@@ -26,5 +27,8 @@ export const COMMANDS: readonly Command[] = [
   hostList,
   hostDrain,
   hostRemove,
+  verify,
+  repair,
+  gc,
   completion,
 ];
