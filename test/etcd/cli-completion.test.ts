@@ -44,7 +44,7 @@ const ALL = [
     'network-delete',
   ],
   ...['network-connect', 'curl', 'endpoint-create', 'endpoint-list', 'endpoint-delete'],
-  ...['host-list', 'host-drain', 'host-remove', 'completion'],
+  ...['host-list', 'host-drain', 'host-remove', 'verify', 'repair', 'gc', 'completion'],
 ];
 const GLOBAL = [
   '--api-url',

@@ -272,7 +272,7 @@ describe('flags', () => {
 it('--help of every command shows its flags and an example', async () => {
   const { stdout } = await cli(['--help']);
   const commands = [...stdout.matchAll(/^ {2}sand-agent-cli (\S+)/gm)].map(([, name]) => name ?? '');
-  expect(commands).toHaveLength(16);
+  expect(commands).toHaveLength(19);
   for (const command of commands) {
     const help = await cli([command, '--help']);
     expect([help.status, help.stderr]).toEqual([0, '']);

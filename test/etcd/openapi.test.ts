@@ -83,7 +83,7 @@ describe('GET /openapi.json', () => {
         const mount = mounts.find(path =>
           matchers.some(match => match(path) !== false && !match('/x-nothing')),
         );
-        return handle.stack && mount ? routes(handle.stack, mount) : [];
+        return handle.stack ? routes(handle.stack, mount ?? '') : [];
       });
     const served = routes((app as unknown as { router: { stack: readonly Layer[] } }).router.stack, '');
     const described = Object.entries(document.paths).flatMap(([path, operations]) =>
