@@ -23,6 +23,7 @@ import { Networks } from './networks.js';
 import { Orphans } from './orphans.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
+import { RestoredTruth } from './restored-truth.js';
 import { UnusedNetworks } from './unused-networks.js';
 import { Upkeep } from './upkeep.js';
 
@@ -65,6 +66,7 @@ export class Engine implements AsyncDisposable {
   readonly #unused: UnusedNetworks;
   readonly #departed: Departed;
   readonly upkeep: Upkeep;
+  readonly #restored: RestoredTruth;
   #firstSnapshot: () => void = () => undefined;
 
   constructor(options: EngineOptions) {
@@ -72,6 +74,7 @@ export class Engine implements AsyncDisposable {
     this.options = options;
     this.journal = new Journal(options.journalPath, log, () => !store.answering);
     this.mirror = new Mirror(keys, host.name, log);
+    const base = { store, keys, mirror: this.mirror, log };
     this.mirror.hosts.deadAfterSeconds = options.hostDeadAfterSeconds;
     this.claim = new HostClaim({
       store,
@@ -83,7 +86,7 @@ export class Engine implements AsyncDisposable {
       log,
       regained: () => this.reconciler.reconcileAll(),
     });
-    this.networks = new Networks({ store, keys, mirror: this.mirror, host, log });
+    this.networks = new Networks({ ...base, host });
     this.reconciler = new Reconciler({
       kernel,
       mirror: this.mirror,
@@ -91,7 +94,7 @@ export class Engine implements AsyncDisposable {
       host,
       log,
       renamed: (id, ifName) => this.endpoints.renamed(id, ifName),
-      serving: () => this.claim.refusal === undefined,
+      serving: () => this.claim.refusal === undefined && !this.#restored.isUnderWay,
     });
     this.#addresses = new Addresses(store, keys, {
       host: host.name,
@@ -103,28 +106,21 @@ export class Engine implements AsyncDisposable {
         this.orphans.note(writes);
       },
     });
-    this.orphans = new Orphans({
-      store,
-      keys,
-      mirror: this.mirror,
-      addresses: this.#addresses,
-      host: host.name,
-      log,
+    this.#restored = new RestoredTruth({
+      ...{ ...base, addresses: this.#addresses, networks: this.networks, host: host.name },
+      remove: id => this.endpoints.remove(id, { address: 'returned' }),
     });
-    this.hosts = new Hosts({ store, keys, mirror: this.mirror, addresses: this.#addresses, host, log });
+    this.orphans = new Orphans({ ...base, addresses: this.#addresses, host: host.name });
+    this.hosts = new Hosts({ ...base, addresses: this.#addresses, host });
     this.reservations = new Reservations({
-      store,
-      keys,
+      ...base,
       addresses: this.#addresses,
-      mirror: this.mirror,
       journal: this.journal,
       host: host.name,
       bearerForgotten: (network, address, atMs) => this.#departed.addressReturned(network, address, atMs),
     });
     this.endpoints = new Endpoints({
-      store,
-      keys,
-      mirror: this.mirror,
+      ...base,
       addresses: this.#addresses,
       networks: this.networks,
       reconciler: this.reconciler,
@@ -189,11 +185,11 @@ export class Engine implements AsyncDisposable {
         prefix: this.options.keys.followed,
         signal: this.#stop.signal,
         log,
-        onSnapshot: (entries, revision) => {
-          const isFirst = this.mirror.revision === 0;
-          this.mirror.applySnapshot(entries, revision);
+        onSnapshot: (entries, revision, origin) => {
+          const before = origin === 'restored' ? this.#restored.remember() : undefined;
+          this.mirror.applySnapshot(entries, revision, origin);
           // After a gap: what was done to the kernel meanwhile may have been meant for another truth.
-          if (!isFirst) this.reconciler.reconcileAll();
+          this.#tasks.push(this.#restored.writeAnew(before).then(() => this.reconciler.reconcileAll()));
           this.#firstSnapshot();
         },
         onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),

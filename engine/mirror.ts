@@ -16,7 +16,7 @@ import {
 } from '../model/records.js';
 import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
-import type { Change } from '../store/follow.js';
+import type { Change, Origin } from '../store/follow.js';
 import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
@@ -146,8 +146,9 @@ export class Mirror {
   }
 
   /** Replaces everything by what there is at `revision`, event by event where it differs. */
-  applySnapshot(entries: readonly KeyValue[], revision: number): void {
+  applySnapshot(entries: readonly KeyValue[], revision: number, origin: Origin = 'followed'): void {
     const present = new Set(entries.map(({ key }) => key));
+    if (origin === 'restored') this.#revisions.restart();
     for (const key of this.#revisions.missingIn(present, revision)) this.#delete(key, revision);
     for (const entry of entries) this.#put(entry);
     this.#revisions.advance(revision);

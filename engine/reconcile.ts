@@ -4,6 +4,7 @@
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { Network } from '../model/records.js';
 import {
@@ -135,6 +136,11 @@ export class Reconciler implements AsyncDisposable {
   async #prepare(network: Network): Promise<void> {
     const { id } = network.record;
     if (this.#present.has(id)) return;
+    if (!this.#deps.serving()) {
+      throw new UnavailableError('etcd was restored from a backup a moment ago; try again', {
+        network_id: id,
+      });
+    }
     await this.#checkMtu(network);
     await this.#reconcile(id);
   }

@@ -33,6 +33,15 @@ export class Revisions {
     return this.#known.delete(key);
   }
 
+  /** Another history begins: every key is older than whatever comes, and nobody waits for revisions of before. */
+  restart(): void {
+    for (const key of this.#known.keys()) this.#known.set(key, 0);
+    this.#deleted.clear();
+    this.#followed = 0;
+    for (const { resolve } of this.#waiting) resolve();
+    this.#waiting.clear();
+  }
+
   /** Known keys that a snapshot at `revision` does not hold, other than those written after it. */
   missingIn(present: ReadonlySet<string>, revision: number): string[] {
     return [...this.#known].flatMap(([key, known]) => (present.has(key) || known > revision ? [] : [key]));

@@ -25,12 +25,18 @@ export type Change =
   | { readonly kind: 'put'; readonly entry: KeyValue }
   | { readonly kind: 'delete'; readonly key: string; readonly revision: number };
 
+/**
+ * `restored`: the history that was followed is not this one's. etcd runs on a backup, or is another cluster; revisions
+ * say nothing about what was known before.
+ */
+export type Origin = 'followed' | 'restored';
+
 export interface FollowOptions {
   readonly prefix: string;
   readonly signal: AbortSignal;
   readonly log: Logger;
   /** Everything there is at `revision`; replaces whatever was known. */
-  onSnapshot(entries: readonly KeyValue[], revision: number): void;
+  onSnapshot(entries: readonly KeyValue[], revision: number, origin: Origin): void;
   /** The changes of one or more whole revisions, the last of which is `revision`. */
   onChanges(changes: readonly Change[], revision: number): void;
   /** The line is up (a stream is confirmed) or lost. */
@@ -41,17 +47,17 @@ export interface FollowOptions {
 export async function readSnapshot(
   store: StoreClient,
   prefix: string,
-): Promise<{ entries: KeyValue[]; revision: number }> {
+): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
   const entries: KeyValue[] = [];
   const range_end = endOfPrefix(prefix);
   let key = Buffer.from(prefix);
-  let revision = 0;
+  let [revision, cluster] = [0, ''];
   for (;;) {
     const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision });
-    if (revision === 0) revision = Number(page.header.revision);
+    if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
     for (const kv of page.kvs) entries.push(keyValueOf(kv));
     const last = page.kvs.at(-1);
-    if (!page.more || !last) return { entries, revision };
+    if (!page.more || !last) return { entries, revision, cluster };
     key = Buffer.concat([last.key, Buffer.from([0])]);
   }
 }
@@ -67,16 +73,20 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
   const { signal } = options;
   const log = rateLimited(options.log);
   let next: number | undefined;
+  let followed: Followed | undefined;
   let pause = BACKOFF_MS.first;
   while (!signal.aborted) {
     try {
       if (next === undefined) {
-        const { entries, revision } = await readSnapshot(store, options.prefix);
+        const { entries, revision, cluster } = await readSnapshot(store, options.prefix);
         if (signal.aborted) return;
-        options.onSnapshot(entries, revision);
+        const isOurs = !followed || (followed.cluster === cluster && revision >= followed.revision);
+        options.onSnapshot(entries, revision, isOurs ? 'followed' : 'restored');
+        followed = { cluster, revision };
         next = revision + 1;
       }
-      const streamed = await streamFrom(store, next, options);
+      const streamed = await streamFrom(store, next, { ...options, cluster: followed?.cluster ?? '' });
+      if (followed) followed = { ...followed, revision: streamed.next - 1 };
       next = ['lost', 'refused'].includes(streamed.end) ? streamed.next : undefined;
       if (streamed.confirmed) pause = BACKOFF_MS.first;
       if (next === undefined) continue;
@@ -90,13 +100,21 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
   }
 }
 
+/** The history that was followed, and how far. */
+interface Followed {
+  readonly cluster: string;
+  readonly revision: number;
+}
+
 interface Streamed {
   readonly end: StreamEnd;
   readonly next: number;
   readonly confirmed: boolean;
 }
 
-async function streamFrom(store: StoreClient, start: number, options: FollowOptions): Promise<Streamed> {
+type StreamOptions = FollowOptions & Pick<Followed, 'cluster'>;
+
+async function streamFrom(store: StoreClient, start: number, options: StreamOptions): Promise<Streamed> {
   const stream = await store.openWatch();
   let next = start;
   let confirmed = false;
@@ -118,6 +136,11 @@ async function streamFrom(store: StoreClient, start: number, options: FollowOpti
     // What is still under way is not counted any more: the next stream brings it again.
     if (over) return;
     if (response.canceled) return resolve(Number(response.compact_revision) > 0 ? 'compacted' : 'refused');
+    // Of a backup a stream would wait in silence for the revision that it asks for.
+    const { cluster_id, revision } = response.header;
+    if (response.created && (cluster_id !== options.cluster || Number(revision) < start - 1)) {
+      return resolve('doubt');
+    }
     if (response.created && !confirmed) {
       confirmed = true;
       options.onLine?.(true);

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ok } from './command.js';
 import { startTicksOf } from './sweep.js';
 import { unixRequest } from './unix-http.js';
 import { until } from './until.js';
@@ -82,6 +83,16 @@ export class EtcdMember {
     this.signal('SIGKILL');
     await until(() => this.#ended(), { what: `etcd ${this.#plan.name} has ended` });
     this.identity = undefined;
+  }
+
+  /** Its data are those of a backup, `etcdctl snapshot save`, from its next start on. It must have ended. */
+  async restore(backup: string): Promise<void> {
+    const { name, peerUrl, cluster, directory } = this.#plan;
+    const data = join(directory, 'data');
+    await rm(data, { recursive: true, force: true });
+    const as = [`--name=${name}`, `--initial-cluster=${cluster}`, `--initial-cluster-token=${cluster}`];
+    const flags = [...as, `--initial-advertise-peer-urls=${peerUrl}`, `--data-dir=${data}`];
+    await ok(['etcdctl', 'snapshot', 'restore', backup, ...flags], { env: { ETCDCTL_API: '3' } });
   }
 
   log(): Promise<string> {
