@@ -1,8 +1,8 @@
 /** Three hosts, an etcd of three members, two networks: `steady`, whose traffic is watched, and `busy`, where things happen. */
 import { join } from 'node:path';
-import { type EtcdCluster, startEtcd } from '../support/etcd.js';
+import { type EtcdCluster, type EtcdOptions, startEtcd } from '../support/etcd.js';
 import { type CheckedCluster, untilSound } from '../support/invariants.js';
-import { NetnsLab, type TestNetns } from '../support/netns.js';
+import { NetnsLab, type TestNetns, unmountAll } from '../support/netns.js';
 import { until } from '../support/until.js';
 import { SoakHost } from './host.js';
 
@@ -21,10 +21,10 @@ export class SoakCluster implements AsyncDisposable {
     this.#lab = lab;
   }
 
-  static async open(): Promise<SoakCluster> {
+  static async open(etcdOptions: EtcdOptions = {}): Promise<SoakCluster> {
     const lab = await NetnsLab.open();
     const namespaces = await lab.hosts(...HOSTS);
-    const etcd = await startEtcd({ members: 3 });
+    const etcd = await startEtcd({ members: 3, ...etcdOptions });
     const hosts = HOSTS.map(
       (name, i) =>
         new SoakHost({
@@ -81,7 +81,10 @@ export class SoakCluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const host of this.hosts) await host.stop();
+    for (const host of this.hosts) {
+      await host.stop();
+      await unmountAll(host.overlays);
+    }
     await this.etcd.stop();
     await this.#lab[Symbol.asyncDispose]();
   }

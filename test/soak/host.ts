@@ -1,10 +1,11 @@
 /** One of the soak's hosts: a network namespace with a real agent, and endpoints as its users see them. */
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { NetnsPath } from '../../model/scalars.js';
 import type { PluginHost } from '../support/agent-process.js';
 import { type CheckedHost, namespaceHost } from '../support/invariants.js';
 import { LocalAgent } from '../support/local-agent.js';
-import type { TestNetns } from '../support/netns.js';
+import { TestNetns } from '../support/netns.js';
 import { type UnixResponse, unixRequest } from '../support/unix-http.js';
 import { until } from '../support/until.js';
 
@@ -37,6 +38,13 @@ export class SoakHost implements PluginHost {
 
   get overlays(): string {
     return join(this.#plan.directory, 'netns');
+  }
+
+  /** The namespace of a network on this host. */
+  async overlay(network: string): Promise<TestNetns> {
+    const file = (await readdir(this.overlays)).find(name => name.endsWith(network));
+    if (file === undefined) throw new Error(`${this.name} has no namespace of ${network}`);
+    return new TestNetns(join(this.overlays, file) as NetnsPath);
   }
 
   get agent(): LocalAgent {
