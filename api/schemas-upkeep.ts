@@ -6,9 +6,9 @@ import type { Leak } from '../engine/gc.js';
 export { NoQuery } from './schemas.js';
 
 export const DifferenceAnswer = z.object({
-  area: z
-    .enum(['truth', 'addresses', 'kernel'])
-    .meta({ description: "Where: in etcd's records, in the addresses, in the kernel of the agent's host" }),
+  area: z.enum(['truth', 'addresses', 'kernel', 'limits']).meta({
+    description: "Where: in etcd's records, in the addresses, in the kernel of the agent's host, at a limit",
+  }),
   kind: z.string().meta({ description: 'docs/verify.md explains each' }),
   text: z.string().meta({ description: 'What is so, with the ids' }),
   network_id: z.string().nullable(),

@@ -18,11 +18,13 @@ export type DifferenceKind =
   | 'unknown-namespace'
   | 'kernel-differs'
   | 'no-port'
-  | 'foreign';
+  | 'foreign'
+  // of the machine, and of our layout
+  | 'near-limit';
 
 export interface Difference {
-  /** Where: in etcd's records, in the addresses, in this host's kernel. */
-  readonly area: 'truth' | 'addresses' | 'kernel';
+  /** Where: in etcd's records, in the addresses, in this host's kernel, at a limit. */
+  readonly area: 'truth' | 'addresses' | 'kernel' | 'limits';
   readonly kind: DifferenceKind;
   /** What is so, with the ids. */
   readonly text: string;

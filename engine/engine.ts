@@ -219,6 +219,7 @@ export class Engine implements AsyncDisposable {
     await this.#unused.removeAll(signal);
     await this.keptTeardowns.replay();
     await attempt(this.networks.separateVnis(), 'VNIs given twice not looked for');
+    await attempt(this.upkeep.checkLimits(), 'limits not looked at');
     await attempt(this.orphans.remove(), 'orphans not looked for');
   }
 

@@ -4,9 +4,12 @@
  */
 import { describeError } from '../model/errors.js';
 import { Gc } from './gc.js';
+import { nearLimits, readLimits, sizesOf, usageText } from './limits.js';
 import { Verifier, type VerifierDependencies } from './verify.js';
 
-const EVERY_MS = 60 * 60_000; // chosen: the truth is read as a whole
+// Chosen by us.
+const EVERY_MS = 60 * 60_000; // the truth is read as a whole
+const LIMITS_EVERY_MS = 60_000;
 
 export interface UpkeepDependencies extends Omit<VerifierDependencies, 'isGone'> {
   /** False: another agent has this host's name. */
@@ -18,6 +21,9 @@ export class Upkeep implements AsyncDisposable {
   readonly verifier: Verifier;
   readonly #deps: UpkeepDependencies;
   readonly #timer: NodeJS.Timeout;
+  readonly #limits: NodeJS.Timeout;
+  /** Limits that were told to be near. */
+  #near = new Set<string>();
   #running: Promise<unknown> = Promise.resolve();
 
   constructor(deps: UpkeepDependencies) {
@@ -30,6 +36,17 @@ export class Upkeep implements AsyncDisposable {
     // Not all agents of a cluster at once.
     this.#timer = setInterval(() => this.#tidy(), EVERY_MS * (0.75 + Math.random() / 2));
     this.#timer.unref();
+    this.#limits = setInterval(() => void this.checkLimits(), LIMITS_EVERY_MS);
+    this.#limits.unref();
+  }
+
+  /** Warns of each limit once, until there is room again. */
+  async checkLimits(): Promise<void> {
+    const { mirror, log } = this.#deps;
+    const near = nearLimits(sizesOf(mirror), await readLimits());
+    for (const usage of near)
+      if (!this.#near.has(usage.what)) log.warn('limit is near', { limit: usageText(usage) });
+    this.#near = new Set(near.map(({ what }) => what));
   }
 
   #tidy(): void {
@@ -42,6 +59,7 @@ export class Upkeep implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
+    clearInterval(this.#limits);
     await this.#running;
   }
 }

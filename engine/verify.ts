@@ -5,6 +5,7 @@ import { auditAddresses } from './address-audit.js';
 import type { Difference } from './difference.js';
 import { Gc, type GcDependencies } from './gc.js';
 import { netnsOf } from './host.js';
+import { nearLimits, readLimits, sizesOf, usageText } from './limits.js';
 import { OwnPorts } from './own-ports.js';
 import { mendPool } from './pool-mending.js';
 import type { Reconciler } from './reconcile.js';
@@ -38,9 +39,13 @@ export class Verifier {
     const addresses = [...truth.networks.values()]
       .flatMap(network => auditAddresses(network, context))
       .map(({ fault, networkId, address, text }): Difference => {
-        return { area: 'addresses', kind: fault, text, networkId, address };
+        const whole = `${address} of network ${networkId}: ${text}`;
+        return { area: 'addresses', kind: fault, text: whole, networkId, address };
       });
-    return [...auditTruth(truth), ...addresses, ...(await this.#kernelDifferences())];
+    const limits = nearLimits(sizesOf(this.#deps.mirror), await readLimits()).map((usage): Difference => {
+      return { area: 'limits', kind: 'near-limit', text: usageText(usage) };
+    });
+    return [...auditTruth(truth), ...addresses, ...(await this.#kernelDifferences()), ...limits];
   }
 
   /** Of this host's running endpoints; before anything is compared with them. @throws UnavailableError. */
