@@ -21,6 +21,7 @@ import { Mirror } from './mirror.js';
 import { NetnsEndpoints } from './netns-endpoints.js';
 import { Networks } from './networks.js';
 import { Orphans } from './orphans.js';
+import { OwnPorts } from './own-ports.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
 import { RestoredTruth } from './restored-truth.js';
@@ -110,7 +111,10 @@ export class Engine implements AsyncDisposable {
       ...{ ...base, addresses: this.#addresses, networks: this.networks, host: host.name },
       remove: id => this.endpoints.remove(id, { address: 'returned' }),
     });
-    this.orphans = new Orphans({ ...base, addresses: this.#addresses, host: host.name });
+    this.orphans = new Orphans({
+      ...{ ...base, addresses: this.#addresses, host: host.name },
+      look: () => OwnPorts.look({ kernel, mirror: this.mirror, host }),
+    });
     this.hosts = new Hosts({ ...base, addresses: this.#addresses, host });
     this.reservations = new Reservations({
       ...base,
@@ -213,6 +217,9 @@ export class Engine implements AsyncDisposable {
     await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
     await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
     await attempt(this.upkeep.verifier.mendRecords(), 'records of endpoints not compared');
+    const { kernel, host } = this.options;
+    const look = OwnPorts.look({ kernel, mirror: this.mirror, host }).then(found => found.whole());
+    const ports = await attempt(look, 'interfaces not looked at');
     const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
     await this.#departed.settle(missing ?? []);
     this.reconciler.onPatrol(ids => this.#departed.settle(ids));
@@ -220,7 +227,7 @@ export class Engine implements AsyncDisposable {
     await this.keptTeardowns.replay();
     await attempt(this.networks.separateVnis(), 'VNIs given twice not looked for');
     await attempt(this.upkeep.checkLimits(), 'limits not looked at');
-    await attempt(this.orphans.remove(), 'orphans not looked for');
+    if (ports) await attempt(this.orphans.remove(ports), 'orphans not looked for');
   }
 
   /** @throws ConflictError: another agent has this host's name. */

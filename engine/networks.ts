@@ -32,6 +32,8 @@ import {
 /** 10.0.0.0/24: ranges may overlap, since networks are isolated. */
 export const DEFAULT_RANGE = '10.0.0.0/24' as Cidr;
 
+const REMOVAL_ATTEMPTS = 3;
+
 /** What a network without a name is called, as by every agent. */
 export const defaultName = (id: NetworkId) => `net-sc-${id}`;
 
@@ -145,9 +147,12 @@ export class Networks {
    * @throws ConflictError that says what is still there.
    */
   async remove(id: NetworkId): Promise<void> {
-    const network = await this.get(id);
-    if (await this.#tryRemove(network)) return;
-    throw await this.#inUse(id);
+    for (let attempt = 1; ; attempt++) {
+      if (await this.#tryRemove(await this.get(id))) return;
+      const conflict = await this.#inUse(id);
+      // Whoever used it is gone by now; or another agent has removed it, as the next look tells.
+      if (attempt === REMOVAL_ATTEMPTS || (conflict.facts['hosts'] as unknown[]).length > 0) throw conflict;
+    }
   }
 
   /** Read from etcd: the mirror may not know yet what refused the removal. */

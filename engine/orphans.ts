@@ -23,6 +23,7 @@ import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, readKey, transact, type Write } from '../store/transaction.js';
 import type { Mirror } from './mirror.js';
+import { type OwnPorts, portThatMayBear } from './own-ports.js';
 
 /** Chosen: Docker makes an endpoint right after it asked for the address, and returns it right after the endpoint. */
 const RESERVATION_LASTS_MS = 10 * 60_000;
@@ -34,6 +35,8 @@ export interface OrphansDependencies {
   readonly addresses: Addresses;
   readonly host: HostName;
   readonly log: Logger;
+  /** What this host's kernel has now. */
+  look(): Promise<OwnPorts>;
 }
 
 export class Orphans {
@@ -58,23 +61,29 @@ export class Orphans {
 
   /** Returns the reservations that are old by now. Those that fail are tried again by the next call. */
   async returnOld(nowMs = Date.now()): Promise<void> {
-    for (const [key, owner] of this.#reserved) {
-      if (!isOld(owner, nowMs)) continue;
-      await this.#check(key, owner, nowMs).catch(error => {
+    const old = [...this.#reserved].filter(([, owner]) => isOld(owner, nowMs));
+    if (old.length === 0) return;
+    const ports = await this.#deps.look();
+    for (const [key, owner] of old) {
+      await this.#check({ key, owner, nowMs, ports }).catch(error => {
         this.#deps.log.debug('old reservation not returned yet', { key, err: describeError(error) });
       });
     }
   }
 
-  /** @throws UnavailableError. */
-  async remove(): Promise<void> {
+  /**
+   * @param ports what the kernel had before it was made equal to the truth: an address that a container runs with stays,
+   * whatever became of its record
+   * @throws UnavailableError.
+   */
+  async remove(ports: OwnPorts): Promise<void> {
     const { mirror, host } = this.#deps;
     for (const { record } of mirror.networks()) {
       for (const binding of mirror.bindings(record.id)) {
         if (binding.hostname === host && !isPending(binding)) await this.#checkBinding(binding);
       }
     }
-    await this.#freeAddresses();
+    await this.#freeAddresses(ports);
   }
 
   /** Ours writes a binding with a key that the original knows, and deletes at `docker network rm`. */
@@ -92,29 +101,34 @@ export class Orphans {
   }
 
   /** Owners of this host without an endpoint. */
-  async #freeAddresses(): Promise<void> {
+  async #freeAddresses(ports: OwnPorts): Promise<void> {
     const { store, keys, log } = this.#deps;
     const { entries } = await readSnapshot(store, keys.allAddressOwners);
     for (const entry of entries) {
-      await this.#checkEntry(entry).catch(error => {
+      await this.#checkEntry(entry, ports).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });
       });
     }
   }
 
-  async #checkEntry(entry: KeyValue): Promise<void> {
+  async #checkEntry(entry: KeyValue, ports: OwnPorts): Promise<void> {
     const owner = parseRecord(AddressOwner, entry);
     if (owner.hostname !== this.#deps.host) return;
     if (owner.kind === 'reservation') this.#reserved.set(entry.key, owner);
-    await this.#check(entry.key, owner, Date.now());
+    await this.#check({ key: entry.key, owner, nowMs: Date.now(), ports });
   }
 
-  async #check(key: string, owner: AddressOwner, nowMs: number): Promise<void> {
+  async #check({ key, owner, nowMs, ports }: Held): Promise<void> {
     const { addresses, mirror, log } = this.#deps;
     const [address, network] = key.split('/').reverse();
     const at = { network: parseNetworkId(network), address: parseIpAddress(address) };
     if (!mirror.network(at.network)) return void this.#reserved.delete(key);
     if (await this.#isInUse(owner, at, nowMs)) return;
+    const port = portThatMayBear(await ports.of(at.network), owner.endpoint_id);
+    if (port !== undefined) {
+      const facts = { network_id: at.network, address: at.address, port };
+      return log.warn('address kept, a container may have it', facts);
+    }
     const from: OwnerCheck = found =>
       found?.op === owner.op ? undefined : addressTaken(at.address, at.network, found);
     await addresses.commit({
@@ -145,6 +159,14 @@ export class Orphans {
 
 /** Whether a reservation has outlived what it can have been made for. */
 export const isOld = ({ at }: Pick<AddressOwner, 'at'>, nowMs: number) => nowMs - at > RESERVATION_LASTS_MS;
+
+/** An owner key of this host. */
+interface Held {
+  readonly key: string;
+  readonly owner: AddressOwner;
+  readonly nowMs: number;
+  readonly ports: OwnPorts;
+}
 
 interface At {
   readonly network: NetworkId;

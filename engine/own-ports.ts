@@ -39,6 +39,13 @@ export class OwnPorts {
     return new OwnPorts(deps, new Set(await kernel.listNamespaces(host.netnsPath, host.netnsPrefix)));
   }
 
+  /** Reads all of it now: the kernel is about to change. */
+  async whole(): Promise<this> {
+    const { mirror } = this.#deps;
+    for (const { record } of mirror.networks()) await this.of(record.id);
+    return this;
+  }
+
   hasNamespace(id: NetworkId): boolean {
     return this.#namespaces.has(netnsOf(this.#deps.host, id));
   }

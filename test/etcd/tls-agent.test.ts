@@ -42,9 +42,12 @@ afterAll(async () => {
 
 describe('an agent with TLS on both sides', () => {
   let agent: LocalAgent;
+  let agents = 0;
   beforeEach(async () => {
     const env = { ...etcdEnv(await write('etcd', 'agent')), ...httpEnv(await write('http', 'ant')) };
-    agent = await LocalAgent.start({ ...env, ENABLE_DOCKER_PLUGIN: 'true' });
+    // Of its own name: the one before may not have had the time to give it up.
+    const own = { PEER_HOSTNAME: `ant-${++agents}`, ENABLE_DOCKER_PLUGIN: 'true' };
+    agent = await LocalAgent.start({ ...env, ...own });
   });
   afterEach(() => agent?.[Symbol.asyncDispose]());
 

@@ -211,3 +211,16 @@ it('a running endpoint that has lost its record gets it back at the start, and k
   expect(await overlay().link(endpoint.overlay_veth_name)).toMatchObject({ master: 'br0' });
   await untilSound(cluster());
 });
+
+it('an address whose record is lost altogether stays taken as long as its interface was there at the start', async () => {
+  await ant.host.halt();
+  await etcd.ctl('del', `${prefix}/network-endpoints/${network}/${endpoint.id}`);
+  await etcd.ctl('del', `${prefix}/node-endpoints/ant/${endpoint.id}`);
+  await ant.restart();
+  const kept = () => ant.host.log.texts('warn').includes('address kept, a container may have it');
+  await until(kept, { what: 'it was looked at' });
+  expect(await etcd.keys(`${prefix}/address-owners/${network}/`)).toEqual([
+    `${prefix}/address-owners/${network}/10.0.0.2`,
+  ]);
+  expect((await ant.endpoint(network)).body.endpoint.target_veth_ip).toBe('10.0.0.3/24');
+});

@@ -1,4 +1,4 @@
-/** A TCP proxy on loopback that does to a line what networks do: cut it, hold it up, swallow answers. */
+/** A TCP proxy on loopback that does to a line what networks do: cut it, hold it up, slow it down, swallow answers. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from 'node:net';
 
@@ -13,6 +13,8 @@ export class TcpProxy implements AsyncDisposable {
   readonly #lines = new Set<Line>();
   #accepting = true;
   #swallowing = false;
+  #silent = false;
+  #delayMs = 0;
   /** Bytes that may still go to clients until `#atLimit` is called. */
   #allowance = Number.POSITIVE_INFINITY;
   #atLimit: () => void = () => {};
@@ -49,6 +51,21 @@ export class TcpProxy implements AsyncDisposable {
   heal(): void {
     this.#accepting = true;
     this.#swallowing = false;
+    this.#delayMs = 0;
+    if (!this.#silent) return;
+    this.#silent = false;
+    this.resume();
+  }
+
+  /** Nothing goes either way, and nobody is told: a cable pulled. New lines are taken, and as silent. */
+  silence(): void {
+    this.#silent = true;
+    for (const line of this.#lines) pause(line);
+  }
+
+  /** Answers come so much later. */
+  delay(ms: number): void {
+    this.#delayMs = ms;
   }
 
   /** Ends every line; new ones are served. */
@@ -75,7 +92,10 @@ export class TcpProxy implements AsyncDisposable {
   }
 
   resume(): void {
-    for (const { server } of this.#lines) server.resume();
+    for (const { client, server } of this.#lines) {
+      client.resume();
+      server.resume();
+    }
   }
 
   #after(bytes: number, act: () => void): Promise<void> {
@@ -100,15 +120,21 @@ export class TcpProxy implements AsyncDisposable {
     this.#lines.add(line);
     client.on('data', chunk => server.write(chunk));
     server.on('data', chunk => {
-      if (this.#swallowing) return;
-      client.write(chunk);
-      this.#allowance -= chunk.length;
-      if (this.#allowance <= 0) this.#atLimit();
+      if (this.#delayMs > 0) setTimeout(() => this.#pass(chunk, client), this.#delayMs);
+      else this.#pass(chunk, client);
     });
+    if (this.#silent) pause(line);
     for (const socket of [client, server]) {
       socket.on('error', () => this.#end(line));
       socket.on('close', () => this.#end(line));
     }
+  }
+
+  #pass(chunk: Buffer, client: Socket): void {
+    if (this.#swallowing) return;
+    client.write(chunk);
+    this.#allowance -= chunk.length;
+    if (this.#allowance <= 0) this.#atLimit();
   }
 
   #endAll(): void {
@@ -126,4 +152,9 @@ export class TcpProxy implements AsyncDisposable {
     this.#server.close();
     await once(this.#server, 'close');
   }
+}
+
+function pause({ client, server }: Line): void {
+  client.pause();
+  server.pause();
 }
