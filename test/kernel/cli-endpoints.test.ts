@@ -172,7 +172,7 @@ describe('of endpoints on two hosts', () => {
   it('status counts them', async () => {
     expect(await ant.out('status')).toContain('VTEP:       10.99.0.1 on eth0, MTU 1500\n');
     expect(await ant.out('status')).toContain(
-      'Networks:   1 in the cluster, 1 on this host\nEndpoints:  2 on this host, 1 active\n',
+      'Networks:   1 in the cluster, 1 on this host\nHosts:      2 living\nEndpoints:  2 on this host, 1 active\n',
     );
   });
 });
