@@ -9,6 +9,7 @@ import type { Mirror } from './mirror.js';
 
 /** Ports of a Linux bridge are numbered from 1 to 1023 (BR_PORT_BITS in net/bridge/br_private.h), and the VXLAN is one. */
 export const ENDPOINTS_MAX = 1_022;
+const THRESHOLD = '/proc/sys/net/ipv4/neigh/default/gc_thresh3';
 const NEAR = 0.9;
 const FILES_OF_A_NETWORK = 6; // its namespace, a socket there, three settings, and one in passing
 const FILES_BESIDE = 512; // etcd, doors, tunnels
@@ -25,20 +26,21 @@ export interface Usage {
 export interface HostLimits {
   /** Of this process; undefined: none. */
   readonly openFiles: number | undefined;
-  /** net.ipv4.neigh.default.gc_thresh3, shared by all namespaces of the machine. */
-  readonly neighbours: number;
-  /** Permanent entries do not count since Linux 5.0. */
-  readonly permanentCount: boolean;
+  /**
+   * net.ipv4.neigh.default.gc_thresh3, shared by all namespaces of the machine and shown in its first alone; undefined
+   * where nobody can tell, and since Linux 5.0, where permanent entries do not count.
+   */
+  readonly neighbours: number | undefined;
 }
 
 export async function readLimits(): Promise<HostLimits> {
   const limits = await readFile('/proc/self/limits', 'utf8');
   const [, soft] = /^Max open files\s+(\S+)/m.exec(limits) ?? [];
-  const threshold = await readFile('/proc/sys/net/ipv4/neigh/default/gc_thresh3', 'utf8');
+  const permanentCount = Number(release().split('.')[0]) < 5;
+  const threshold = await readFile(THRESHOLD, 'utf8').catch(() => undefined);
   return {
     openFiles: soft === undefined || soft === 'unlimited' ? undefined : Number(soft),
-    neighbours: Number(threshold),
-    permanentCount: Number(release().split('.')[0]) < 5,
+    neighbours: permanentCount && threshold !== undefined ? Number(threshold) : undefined,
   };
 }
 
@@ -58,10 +60,7 @@ export const sizesOf = (mirror: Mirror): NetworkSize[] =>
   });
 
 /** What is used to nine tenths or more. */
-export function nearLimits(
-  networks: readonly NetworkSize[],
-  { openFiles, neighbours, permanentCount }: HostLimits,
-): Usage[] {
+export function nearLimits(networks: readonly NetworkSize[], { openFiles, neighbours }: HostLimits): Usage[] {
   const here = networks.filter(({ local }) => local > 0);
   const usages: Usage[] = here.map(({ id, local }) => ({
     what: `interfaces of network ${id} on this host`,
@@ -78,7 +77,7 @@ export function nearLimits(
       advice: 'raise LimitNOFILE of its unit',
     });
   }
-  if (permanentCount) {
+  if (neighbours !== undefined) {
     const used = here.reduce((sum, { endpoints }) => sum + endpoints, 0);
     const advice = 'raise the sysctl net.ipv4.neigh.default.gc_thresh3';
     usages.push({ what: 'neighbour entries of this machine', used, limit: neighbours, advice });

@@ -36,7 +36,11 @@ export class Upkeep implements AsyncDisposable {
     // Not all agents of a cluster at once.
     this.#timer = setInterval(() => this.#tidy(), EVERY_MS * (0.75 + Math.random() / 2));
     this.#timer.unref();
-    this.#limits = setInterval(() => void this.checkLimits(), LIMITS_EVERY_MS);
+    this.#limits = setInterval(() => {
+      void this.checkLimits().catch(error =>
+        deps.log.debug('limits not looked at', { err: describeError(error) }),
+      );
+    }, LIMITS_EVERY_MS);
     this.#limits.unref();
   }
 

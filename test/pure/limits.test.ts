@@ -2,7 +2,7 @@ import { ENDPOINTS_MAX, type NetworkSize, nearLimits, usageText } from '../../en
 import { type Cidr, parseNetworkId } from '../../model/scalars.js';
 
 const NETWORK = '6ffc3990-b212-47f2-a5d1-2afe7526e548';
-const FINE = { openFiles: 20_000, neighbours: 1_024, permanentCount: false };
+const FINE = { openFiles: 20_000, neighbours: undefined };
 
 /** A network with `local` endpoints here and `endpoints` in the cluster. */
 const sized = (local: number, endpoints = local, range = '10.0.0.0/16'): NetworkSize[] => [
@@ -31,7 +31,7 @@ describe('nearLimits()', () => {
   });
 
   it('tells of neighbours where permanent ones count, and names the sysctl', () => {
-    expect(told(sized(1, 1_000), { ...FINE, permanentCount: true })).toEqual([
+    expect(told(sized(1, 1_000), { ...FINE, neighbours: 1_024 })).toEqual([
       expect.stringContaining('net.ipv4.neigh.default.gc_thresh3'),
     ]);
     expect(told(sized(1, 1_000), FINE)).toEqual([]);
