@@ -29,10 +29,12 @@ export class HeldNetns implements Disposable {
     const netns = Netns.find(path);
     if (!netns) return undefined;
     try {
-      return new HeldNetns(
+      const held = new HeldNetns(
         netns,
         inside(netns, home, () => new Monitor()),
       );
+      held.passesByFilter(home); // opens its files: all descriptors of a network come at once
+      return held;
     } catch (error) {
       netns[Symbol.dispose]();
       throw error;
