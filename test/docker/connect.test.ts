@@ -117,9 +117,10 @@ it.each(WAYS)(
     await until(
       async () => {
         const now = await Promise.all([ANT, BEE, CAT].map(descriptors));
-        return JSON.stringify(now) === JSON.stringify(before);
+        // Some of before may have been on their way out.
+        return now.every(({ all }, host) => all <= (before[host]?.all ?? 0));
       },
-      { what: `descriptors are ${JSON.stringify(before)} again` },
+      { what: `no more descriptors than ${JSON.stringify(before)} are open` },
     );
     // 3,000 tunnels more; one that stayed would hold some 50 KiB.
     expect((await residentMiB(on)) - resident).toBeLessThan(50);

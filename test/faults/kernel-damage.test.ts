@@ -1,6 +1,5 @@
 /** What others do to the kernel's objects is mended within two seconds, counted, and told in one line. */
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseNetnsPath } from '../../model/scalars.js';
 import { ApiHost } from '../support/api-host.js';
@@ -154,10 +153,8 @@ const DAMAGES: readonly Damage[] = [
   },
   {
     what: 'namespace file removed',
-    async do() {
-      await ok(['umount', '--lazy', overlay.path]);
-      await rm(overlay.path);
-    },
+    // In one go: the agent may bind it again at any moment.
+    do: () => ok(['sh', '-c', `umount --lazy ${overlay.path} && rm ${overlay.path}`]),
     says: 'namespace file',
   },
 ];
