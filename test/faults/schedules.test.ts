@@ -1,12 +1,12 @@
 /**
- * Random schedules, with shrinking: 50 here, SEEDS=1000 in the soak; SEED and PLACE repeat one that failed, as printed.
+ * Random schedules, with shrinking: 50 here, always the same; in the soak 1,000 others. SEED and PLACE repeat one that failed, as printed.
  */
 import fc from 'fast-check';
 import { CrashWorld } from '../support/crash-world.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { type Move, Schedule, schedules } from '../support/schedule.js';
 
-const { SEEDS = '50', SEED, PLACE } = process.env;
+const { SEEDS = '50', SEED = '20261', PLACE } = process.env;
 const WITHIN_MS = Number(SEEDS) * 20_000; // a failure is shrunk, too
 
 let etcd: EtcdCluster;
@@ -42,7 +42,7 @@ it(
   async () => {
     await fc.assert(fc.asyncProperty(schedules, holds), {
       numRuns: Number(SEEDS),
-      ...(SEED ? { seed: Number(SEED) } : {}),
+      seed: Number(SEED),
       ...(PLACE ? { path: PLACE } : {}),
     });
   },

@@ -36,7 +36,7 @@ function startSchedules(): ChildProcess | undefined {
     'dist/test/faults/schedules.test.js',
   ];
   return spawn(process.execPath, argv, {
-    env: { ...process.env, SEEDS: String(seeds) },
+    env: { SEED: String(Date.now() % 1_000_000_000), ...process.env, SEEDS: String(seeds) },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
 }
