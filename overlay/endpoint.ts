@@ -1,6 +1,6 @@
 /** The veth pair of one endpoint whose target is a namespace that somebody names: any container, any process. */
 import { KernelError } from '../model/errors.js';
-import type { IfName, MacAddress, NetnsPath } from '../model/scalars.js';
+import type { IfName, InterfaceAddress, MacAddress, NetnsPath } from '../model/scalars.js';
 import { newAddress } from './netlink/address.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
@@ -12,6 +12,7 @@ import {
   newVeth,
   parseLink,
   setLink,
+  setNoLinkLocal,
   setPort,
 } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
@@ -49,7 +50,7 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const near = findLink(context.overlay, port.overlayVeth);
   const known = targetOf(present, port, near);
   if (known && near) {
-    conn.run([setLink({ index: known.index }, { up: true }), newAddress(known.index, target.address)]);
+    conn.run(bringUp(known.index, target.address));
     return known.name;
   }
   // Half of a pair: what it was made for is over.
@@ -57,11 +58,18 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const isFree = present.every(({ name }) => name !== target.name);
   const name = (isFree && target.name) || freeTargetName(present);
   const made = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
-  conn.run([setLink({ index: made.peer }, { up: true }), newAddress(made.peer, target.address)]);
+  conn.run(bringUp(made.peer, target.address));
   // The last step: by it a reconcile knows a port that is whole.
   context.overlay.run([setStatic(made.index, port.targetMac)]);
   return name;
 }
+
+/** The target's end, up and addressed. Networks are IPv4: a link-local address would reach the neighbours of one host. */
+export const bringUp = (index: number, address: InterfaceAddress): Request[] => [
+  setNoLinkLocal(index),
+  setLink({ index }, { up: true }),
+  newAddress(index, address),
+];
 
 /** Addresses the target's end of a port whose making was interrupted, and takes it up; one that is elsewhere is not ours. */
 export function finishInside(
@@ -74,7 +82,7 @@ export function finishInside(
   using netns = found;
   using conn = connIn(netns, home);
   const bare = targetOf(linksOf(conn), port, findLink(overlay, overlayVeth));
-  if (bare) conn.run([setLink({ index: bare.index }, { up: true }), newAddress(bare.index, target.address)]);
+  if (bare) conn.run(bringUp(bare.index, target.address));
 }
 
 /**

@@ -71,10 +71,10 @@ export class HeldNamespaces implements Disposable {
     for (const [path, held] of this.#held) if (held.monitor.hasNews) this.#onChange(path);
   }
 
-  /** What netlink does not tell: the namespace's file, and settings of the packet filter. */
+  /** What netlink does not tell: the namespace's file, and settings. */
   #look(): void {
     for (const [path, held] of this.#held) {
-      if (!held.isAtItsPath || !held.passesByFilter(this.#home)) this.#onChange(path);
+      if (!held.isAtItsPath || !held.hasItsSettings(this.#home)) this.#onChange(path);
     }
   }
 

@@ -7,14 +7,14 @@ import type { MacAddress, NetnsPath } from '../model/scalars.js';
 import { pathHere } from './host-paths.js';
 import { Monitor } from './netlink/monitor.js';
 import { bindNetnsFile, inside, Netns } from './netns.js';
-import { nfCallPaths } from './network.js';
+import { presentSettings, type Setting } from './settings.js';
 
 export class HeldNetns implements Disposable {
   readonly netns: Netns;
   readonly monitor: Monitor;
   readonly #inode: number;
-  /** Of the settings that netlink does not tell about; none while the kernel has no packet filter for bridges. */
-  #settings: readonly number[] = [];
+  /** Of the settings that netlink does not tell about, with what they begin with when they are right. */
+  #settings: readonly OpenSetting[] = [];
   /** Containers remember it. */
   bridgeMac: MacAddress | undefined;
 
@@ -33,7 +33,7 @@ export class HeldNetns implements Disposable {
         netns,
         inside(netns, home, () => new Monitor()),
       );
-      held.passesByFilter(home); // opens its files: all descriptors of a network come at once
+      held.hasItsSettings(home); // opens its files: all descriptors of a network come at once
       return held;
     } catch (error) {
       netns[Symbol.dispose]();
@@ -54,19 +54,29 @@ export class HeldNetns implements Disposable {
     bindNetnsFile(this.netns, home);
   }
 
-  /** Whether packets inside the overlay pass by the host's packet filter, as they should. */
-  passesByFilter(home: Netns): boolean {
-    if (this.#settings.length === 0) this.#settings = inside(this.netns, home, () => nfCallPaths().map(open));
+  /** Whether nobody has changed the namespace's settings. */
+  hasItsSettings(home: Netns): boolean {
+    if (this.#settings.length === 0) {
+      this.#settings = inside(this.netns, home, () => presentSettings().map(open));
+    }
     const byte = Buffer.alloc(1);
-    return this.#settings.every(fd => readSync(fd, byte, 0, 1, 0) === 0 || byte[0] === OFF);
+    return this.#settings.every(({ fd, wanted }) => readSync(fd, byte, 0, 1, 0) === 0 || byte[0] === wanted);
   }
 
   [Symbol.dispose](): void {
     this.monitor[Symbol.dispose]();
-    for (const fd of this.#settings) closeSync(fd);
+    for (const { fd } of this.#settings) closeSync(fd);
     this.netns[Symbol.dispose]();
   }
 }
 
-const OFF = 0x30; // '0'
-const open = (path: string) => openSync(path, 'r');
+interface OpenSetting {
+  readonly fd: number;
+  /** The one digit, in ASCII. */
+  readonly wanted: number;
+}
+
+const open = ({ path, wanted }: Setting): OpenSetting => ({
+  fd: openSync(path, 'r'),
+  wanted: wanted.charCodeAt(0),
+});

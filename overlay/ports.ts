@@ -4,8 +4,7 @@
  */
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { findLink, type PlugContext, plugInside, retireInside, retirement } from './endpoint.js';
-import { newAddress } from './netlink/address.js';
+import { bringUp, findLink, type PlugContext, plugInside, retireInside, retirement } from './endpoint.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
@@ -77,7 +76,7 @@ function finish(
   return orError(() => {
     if (!netns || target.name === undefined) throw new KernelError(`Namespace ${target.path} is gone`);
     using conn = connIn(netns, home);
-    conn.run([setLink({ index }, { up: true }), newAddress(index, target.address)]);
+    conn.run(bringUp(index, target.address));
     return target.name;
   });
 }

@@ -15,14 +15,13 @@ import {
   createBridge,
   createVxlan,
   deleteVxlan,
-  nfCallsOn,
   type OverlayIndexes,
-  switchOffNfCalls,
   VXLAN,
   VXLAN_INDEX,
 } from './network.js';
 import type { PeerRecords } from './peers.js';
 import { retireOverlays } from './ports.js';
+import { applySettings, wrongSettings } from './settings.js';
 import type { Inspection, Repair, WantedNetwork } from './types.js';
 
 /** Where the host is, and a socket there. */
@@ -56,8 +55,8 @@ export async function createNetwork(
   try {
     using conn = connIn(netns, home);
     const at = { bridge: BRIDGE_INDEX, vxlan: VXLAN_INDEX };
+    applySettings(netns, home);
     createBridge(conn, wanted);
-    switchOffNfCalls(netns, home);
     await createVxlan(host, conn, netns, wanted, at);
     setEntries(conn, peers, at.vxlan);
     return at;
@@ -73,7 +72,7 @@ export async function mendNetwork(context: HostContext, netns: Netns, wish: Wish
   const { wanted, peers } = wish;
   using conn = connIn(netns, home);
   const { at, repairs } = await ensureBase(context, { conn, netns, wanted });
-  repairs.push(...switchOffNfCalls(netns, home));
+  repairs.push(...applySettings(netns, home));
   const { rest, entries } = compareRest(conn, wish, at);
   for (const port of rest.unfinished) finishInside(port, { home, overlay: conn });
   conn.run([...rest.requests, ...entries.requests]);
@@ -93,7 +92,7 @@ export function inspectNetwork({ home }: HostContext, netns: Netns, wish: Wish):
   using conn = connIn(netns, home);
   const links = linksOf(conn);
   const { bridge, vxlan } = baseFaults(links, wish.wanted);
-  const base = [bridge, vxlan, ...nfCallsOn(netns, home)].filter(fault => fault !== undefined);
+  const base = [bridge, vxlan, ...wrongSettings(netns, home)].filter(fault => fault !== undefined);
   // What is to be made anew has nothing to be compared.
   const at = {
     bridge: (bridge === undefined && linkNamed(links, BRIDGE)?.index) || -1,

@@ -52,7 +52,7 @@ afterAll(async () => {
 const cluster = () => ({ etcd, prefix: PREFIX, hosts });
 const told = () => ant.host.log.lines.filter(({ text }) => text === 'kernel repaired');
 const sysctl = (name: string, value: string) =>
-  overlay.exec('sh', '-c', `echo ${value} > /proc/sys/net/bridge/${name}`);
+  overlay.exec('sh', '-c', `echo ${value} > /proc/sys/net/${name}`);
 
 interface Damage {
   readonly what: string;
@@ -135,9 +135,15 @@ const DAMAGES: readonly Damage[] = [
   },
   {
     what: 'packet filter on',
-    do: () => sysctl('bridge-nf-call-iptables', '1'),
+    do: () => sysctl('bridge/bridge-nf-call-iptables', '1'),
     mended: async () => (await overlay.sysctl('net.bridge.bridge-nf-call-iptables')) === '0',
     says: 'bridge-nf-call-iptables',
+  },
+  {
+    what: 'link-local addresses on',
+    do: () => sysctl('ipv6/conf/all/addr_gen_mode', '0'),
+    mended: async () => (await overlay.sysctl('net.ipv6.conf.all.addr_gen_mode')) === '1',
+    says: 'link-local',
   },
   { what: 'VXLAN deleted', do: () => overlay.ip('link del vxlan0'), says: 'vxlan0: missing' },
   { what: 'bridge deleted', do: () => overlay.ip('link del br0'), says: 'br0: missing' },

@@ -93,6 +93,13 @@ describe('plug() into a namespace', () => {
     expect(await container.addresses('sand0')).toEqual(['10.1.0.2/24 brd 10.1.0.255']);
   });
 
+  it('sends no multicast of its own to the other endpoints', async () => {
+    await plug(portIn(container, 2));
+    const linkLocal = await container.run('ip', '-6', 'address', 'show', 'dev', 'sand0');
+    expect(linkLocal.stdout).toBe('');
+    expect((await host.overlay.run('ip', '-6', 'address', 'show', 'scope', 'link')).stdout).toBe('');
+  });
+
   it('finds an end again that was renamed', async () => {
     await plug(portIn(container, 2));
     await container.ip('link set sand0 down', 'link set sand0 name eth7');

@@ -249,6 +249,15 @@ describe('reconcile() of a damaged network', () => {
     expect(await host.overlay.sysctl(name)).toBe('0');
   });
 
+  it('switches IPv6 link-local addresses off again and says so', async () => {
+    const wanted = await makeNetwork();
+    await host.overlay.exec('sysctl', '-qw', 'net.ipv6.conf.all.addr_gen_mode=0');
+    const { repairs } = await host.kernel.reconcile(wanted);
+    expect(repairs).toEqual(['IPv6 link-local addresses: on, wanted off']);
+    expect(await host.overlay.sysctl('net.ipv6.conf.all.addr_gen_mode')).toBe('1');
+    expect(await host.overlay.sysctl('net.ipv6.conf.default.addr_gen_mode')).toBe('1');
+  });
+
   it('reports an endpoint whose veth is gone, and plug() brings it back', async () => {
     const wanted = await makeNetwork();
     await host.overlay.ip('link del sand002');
