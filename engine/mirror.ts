@@ -123,14 +123,16 @@ export class Mirror {
     return undefined;
   }
 
-  /** This host's endpoint. */
   localEndpoint(id: EndpointId): EndpointRecord | undefined {
     return this.#local.get(id);
   }
 
   localEndpoints(network?: NetworkId): EndpointRecord[] {
-    const local = network ? this.#networks.get(network)?.local : this.#local;
-    return [...(local?.values() ?? [])];
+    return [...(network ? this.eachLocalEndpoint(network) : this.#local.values())];
+  }
+
+  eachLocalEndpoint(network: NetworkId): Iterable<EndpointRecord> {
+    return this.#networks.get(network)?.local.values() ?? [];
   }
 
   localCount(network: NetworkId): number {
@@ -147,8 +149,8 @@ export class Mirror {
 
   /** Replaces everything by what there is at `revision`, event by event where it differs. */
   applySnapshot(entries: readonly KeyValue[], revision: number, origin: Origin = 'followed'): void {
-    const present = new Set(entries.map(({ key }) => key));
     if (origin === 'restored') this.#revisions.restart();
+    const present = new Set(entries.map(({ key }) => key));
     for (const key of this.#revisions.missingIn(present, revision)) this.#delete(key, revision);
     for (const entry of entries) this.#put(entry);
     this.#revisions.advance(revision);
@@ -189,8 +191,7 @@ export class Mirror {
   }
 
   #delete(key: string, revision: number): void {
-    if (!this.#revisions.delete(key, revision)) return;
-    const parsed = this.#keys.parseFollowed(key);
+    const parsed = this.#revisions.delete(key, revision) && this.#keys.parseFollowed(key);
     if (parsed) this.#forget(parsed);
   }
 
@@ -221,8 +222,7 @@ export class Mirror {
   }
 
   #forget(at: FollowedKey): void {
-    if ('hostname' in at) this.hosts.forget(at);
-    else this.#forgetPart(at);
+    return 'hostname' in at ? this.hosts.forget(at) : this.#forgetPart(at);
   }
 
   #forgetPart(at: Exclude<FollowedKey, HostKey>): void {

@@ -1,4 +1,5 @@
 /** Which ports this host wants in a network: what the records say, and what is under way. */
+import type { EndpointRecord } from '../model/records.js';
 import type { EndpointId, IfName, NetworkId } from '../model/scalars.js';
 import type { WantedPort } from '../overlay/types.js';
 import type { Journal } from './journal.js';
@@ -50,12 +51,24 @@ export class PortBook {
 
   wanted(id: NetworkId): WantedPort[] {
     const ports = new Map<EndpointId, WantedPort>();
-    for (const record of this.#mirror.localEndpoints(id)) {
-      if (record.active && !this.#journal.removesEndpoint(record.id)) ports.set(record.id, portOf(record));
+    for (const record of this.#mirror.eachLocalEndpoint(id)) {
+      if (this.#isWanted(record)) ports.set(record.id, portOf(record));
     }
-    for (const [endpoint, port] of this.#joining.get(id) ?? []) ports.set(endpoint, port);
-    for (const endpoint of this.#leaving.keys()) ports.delete(endpoint);
+    for (const [endpoint, port] of this.#joining.get(id) ?? []) {
+      if (!this.#leaving.has(endpoint)) ports.set(endpoint, port);
+    }
     return [...ports.values()];
+  }
+
+  /** Whether `wanted` has any; asked with every endpoint that comes. */
+  wantsAny(id: NetworkId): boolean {
+    for (const endpoint of this.#joining.get(id)?.keys() ?? []) if (!this.#leaving.has(endpoint)) return true;
+    for (const record of this.#mirror.eachLocalEndpoint(id)) if (this.#isWanted(record)) return true;
+    return false;
+  }
+
+  #isWanted({ id, active }: EndpointRecord): boolean {
+    return active && !this.#leaving.has(id) && !this.#journal.removesEndpoint(id);
   }
 
   /** Interfaces whose removal is under way: a reconcile meanwhile leaves them to it. */

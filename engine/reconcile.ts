@@ -77,7 +77,7 @@ export class Reconciler implements AsyncDisposable {
       prepare: network => this.#prepare(network),
       repair: id => this.#reconcile(id),
       unplugged: id => {
-        if (this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
+        if (!this.ports.wantsAny(id)) this.#later(id, LINGER_MS);
       },
     });
     this.book = new RepairBook(deps.log);
@@ -218,7 +218,7 @@ export class Reconciler implements AsyncDisposable {
     const { networkId: id } = event;
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
     if (event.kind === 'network') this.#later(id, 0);
-    if (event.kind === 'local' && this.ports.wanted(id).length === 0) this.#later(id, LINGER_MS);
+    if (event.kind === 'local' && !this.ports.wantsAny(id)) this.#later(id, LINGER_MS);
     // Removed by somebody else.
     else if (event.kind === 'local' && event.gone && !this.ports.isLeaving(event.gone)) this.#later(id, 0);
     if (event.kind === 'peer' && this.#peerChanges.note(event)) {

@@ -23,7 +23,8 @@ export interface PoolView {
   readonly pool: Pool;
   readonly poolRevision: number;
   readonly spares: ReadonlyMap<HostName, Spare>;
-  readonly owners: ReadonlyMap<IpAddress, KnownOwner>;
+  /** Goes on from view to view: ten thousand of them would be copied with every transaction. */
+  readonly owners: Map<IpAddress, KnownOwner>;
   /** Keys of records that a read has found gone, whatever the mirror still believes. */
   readonly gone: ReadonlySet<string>;
 }

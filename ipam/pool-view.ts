@@ -1,7 +1,7 @@
 /** Reads of a pool and what surrounds it, from etcd's answer to a view that a group can be decided against. */
 import { ConflictError, InvalidError } from '../model/errors.js';
 import { AddressOwner, PoolRecord, SpareRecord } from '../model/records.js';
-import type { HostName, NetworkId } from '../model/scalars.js';
+import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import { type Keys, poolLockRange } from '../store/keys.js';
 import { findRecord, parseRecord } from '../store/table.js';
@@ -25,7 +25,7 @@ export type ReadPool =
   | { readonly state: 'there'; readonly view: PoolView; readonly locked: boolean };
 
 /**
- * @param before what was known: owners not read again stay as they were.
+ * @param before what was known, and is not to be used any more: owners not read again stay as they were.
  * @throws ConflictError: the pool is missing or a record is broken.
  */
 export function parseReads(
@@ -36,7 +36,7 @@ export function parseReads(
   const [[network] = [], [pool] = [], lock = [], spares = [], ...rest] = found;
   if (!network) return { state: 'gone' };
   if (!pool) throw poolGone(networkId, keys.pool(networkId));
-  const owners = new Map(before?.owners);
+  const owners = before?.owners ?? new Map<IpAddress, KnownOwner>();
   addresses.forEach((address, i) => {
     owners.set(address, ownerOf(rest[i]?.[0]));
   });
@@ -85,14 +85,14 @@ const spareOf = (entry: KeyValue): Spare => ({
   revision: entry.modRevision,
 });
 
-/** The view when a plan has been committed at `revision`. Freed addresses are forgotten. */
+/** The view when a plan has been committed at `revision`; the one before is over. Freed addresses are forgotten. */
 export function viewAfter(view: PoolView, plan: Plan, revision: number): PoolView {
   const spares = new Map(view.spares);
   for (const [host, addresses] of plan.spares) {
     if (addresses.length > 0) spares.set(host, { addresses, revision });
     else spares.delete(host);
   }
-  const owners = new Map(view.owners);
+  const { owners } = view;
   for (const [address, owner] of plan.owners) {
     if (owner === undefined) owners.delete(address);
     else if (owner !== view.owners.get(address)?.owner) owners.set(address, { owner, revision });

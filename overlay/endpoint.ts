@@ -1,7 +1,7 @@
 /** The veth pair of one endpoint whose target is a namespace that somebody names: any container, any process. */
 import { KernelError } from '../model/errors.js';
 import type { IfName, InterfaceAddress, MacAddress, NetnsPath } from '../model/scalars.js';
-import { newAddress } from './netlink/address.js';
+import { newAddress, setNoLinkLocal } from './netlink/address.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
 import {
@@ -12,7 +12,6 @@ import {
   newVeth,
   parseLink,
   setLink,
-  setNoLinkLocal,
   setPort,
 } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';

@@ -51,3 +51,21 @@ export function parseAddress(message: Message): FoundAddress | undefined {
     address: `${ipText(ip)}/${message.payload[1]}` as InterfaceAddress,
   };
 }
+
+/**
+ * Like: ip link set dev DEV addrgenmode none. Before it comes up; a kernel without IPv6 has nothing to switch off.
+ */
+export const setNoLinkLocal = (index: number): Request => ({
+  type: k.RTM_SETLINK,
+  flags: 0,
+  what: `link set dev ${index} addrgenmode none`,
+  expected: [k.EAFNOSUPPORT],
+  write: writer =>
+    writer
+      .ifinfo(index)
+      .nested(k.IFLA_AF_SPEC, families =>
+        families.nested(k.AF_INET6, inet6 =>
+          inet6.attributeU8(k.IFLA_INET6_ADDR_GEN_MODE, k.IN6_ADDR_GEN_MODE_NONE),
+        ),
+      ),
+});

@@ -215,24 +215,6 @@ export const setLink = (at: { index?: number; name?: IfName }, change: LinkChang
   },
 });
 
-/**
- * Like: ip link set dev DEV addrgenmode none. Before it comes up; a kernel without IPv6 has nothing to switch off.
- */
-export const setNoLinkLocal = (index: number): Request => ({
-  type: k.RTM_SETLINK,
-  flags: 0,
-  what: `link set dev ${index} addrgenmode none`,
-  expected: [k.EAFNOSUPPORT],
-  write: writer =>
-    writer
-      .ifinfo(index)
-      .nested(k.IFLA_AF_SPEC, families =>
-        families.nested(k.AF_INET6, inet6 =>
-          inet6.attributeU8(k.IFLA_INET6_ADDR_GEN_MODE, k.IN6_ADDR_GEN_MODE_NONE),
-        ),
-      ),
-});
-
 /** Like: ip link del dev DEV. The kernel holds the caller for 16 to 56 ms. */
 export const delLink = (at: { index?: number; name?: IfName }): Request => ({
   type: k.RTM_DELLINK,
