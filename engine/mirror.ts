@@ -114,7 +114,6 @@ export class Mirror {
     return endpoint && entry?.peers.get(endpoint);
   }
 
-  /** Any endpoint of the cluster. */
   peer(id: EndpointId): Peer | undefined {
     for (const { peers } of this.#networks.values()) {
       const peer = peers.get(id);
@@ -222,7 +221,8 @@ export class Mirror {
   }
 
   #forget(at: FollowedKey): void {
-    return 'hostname' in at ? this.hosts.forget(at) : this.#forgetPart(at);
+    if ('hostname' in at) this.hosts.forget(at);
+    else this.#forgetPart(at);
   }
 
   #forgetPart(at: Exclude<FollowedKey, HostKey>): void {
