@@ -208,7 +208,7 @@ async function transactAmongVnis(store: StoreClient, change: Transaction): Promi
 
 /**
  * An agent of the original may have given the VNI just before us, unknown to our mirror: then the younger takes
- * another. To be called when the follower has passed the network's creation.
+ * another. To be called when the follower has delivered all that was written before the network.
  */
 export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId): Promise<void> {
   const { store, keys, mirror, host, log } = deps;

@@ -73,13 +73,16 @@ export class Networks {
   /** @throws ConflictError that lists the ids when several networks bear the name. */
   async findByName(name: string): Promise<Network | undefined> {
     const { store, keys, mirror } = this.#deps;
-    let found = mirror.networksNamed(name);
-    if (found.length === 0) {
-      const claim = await readKey(store, keys.name(name));
-      if (!claim) return undefined;
-      await followedTo(mirror, claim.modRevision);
-      found = mirror.networksNamed(name);
-    }
+    const known = this.#known(name);
+    if (known) return known;
+    const claim = await readKey(store, keys.name(name));
+    if (!claim) return undefined;
+    await followedTo(mirror, claim.modRevision);
+    return this.#known(name);
+  }
+
+  #known(name: string): Network | undefined {
+    const found = this.#deps.mirror.networksNamed(name);
     if (found.length > 1) {
       const ids = found.map(({ record }) => record.id);
       throw new ConflictError(`${ids.length} networks are named ${name}: ${ids.join(', ')}; use the id`, {
@@ -110,7 +113,8 @@ export class Networks {
     const id = wish.id ?? newNetworkId();
     const creation = new NetworkCreation(this.#deps, range, { ...wish, id, gateway, range: range.cidr });
     const { mirror } = this.#deps;
-    await followedTo(mirror, await creation.commit());
+    // What came before: our own commit is known, and mostly there was nothing else to wait for.
+    await followedTo(mirror, (await creation.commit()) - 1);
     await yieldVniToOlder(this.#deps, id);
     const network = mirror.network(id);
     if (!network) throw new ConflictError(`Network ${id} was deleted while it was made`, { network_id: id });
@@ -131,8 +135,8 @@ export class Networks {
 
   /** The network of that name, made when absent; of racing hosts one makes it and all get the same. */
   async ensureNamed(name: string, wish: Omit<NewNetwork, 'name' | 'uniqueName'>): Promise<Network> {
-    for (;;) {
-      const found = await this.findByName(name);
+    // One that is not known here is refused by its claim: no read before the first try.
+    for (let found = this.#known(name); ; found = await this.findByName(name)) {
       if (found) return found;
       try {
         return await this.create({ ...wish, name, uniqueName: true });
