@@ -1,11 +1,13 @@
 /**
  * `make soak`: MINUTES (default 30) of users, faults and traffic in a cluster of three, and beside it SEEDS (default
- * 1,000) random schedules. Ends with a table; exit status 1 when a promise was broken.
+ * 1,000) random schedules; then CHURN (default 10) minutes of endpoints that come and go. Ends with a table; exit status
+ * 1 when a promise was broken.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { type Churned, churn } from './churn.js';
 import { SoakCluster } from './cluster.js';
 import { FAULTS, type Fault, LONG_OUTAGE } from './faults.js';
 import { Traffic } from './traffic.js';
@@ -13,6 +15,8 @@ import { Users } from './users.js';
 
 const minutes = Number(process.env['MINUTES'] || 30);
 const seeds = Number(process.env['SEEDS'] ?? 1_000);
+const churnMinutes = Number(process.env['CHURN'] ?? 10);
+const QUOTA_MB = 2_048; // etcd's own default
 const SOUND_WITHIN_MS = 30_000; // to be reported, not to be hoped for
 const LONG_OUTAGE_FROM_MINUTES = 20;
 
@@ -86,7 +90,9 @@ async function soak(cluster: SoakCluster, users: Users, busy: string): Promise<M
 
 const schedules = startSchedules();
 const schedulesEnd = schedules ? once(schedules, 'exit') : Promise.resolve([0]);
-await using cluster = await SoakCluster.open();
+// Compacted as our embedded etcd is.
+const etcdFlags = { 'auto-compaction-mode': 'revision', 'auto-compaction-retention': '1000' };
+await using cluster = await SoakCluster.open({ flags: etcdFlags });
 const steady = await cluster.network('steady', '10.1.0.0/24');
 const busy = await cluster.network('busy', '10.2.0.0/24');
 await using traffic = await Traffic.start(cluster, steady);
@@ -95,6 +101,12 @@ const residentBefore = await Promise.all(cluster.hosts.map(host => host.resident
 const outcomes = await soak(cluster, users, busy);
 const packets = await traffic.end();
 const residentAfter = await Promise.all(cluster.hosts.map(host => host.residentMegabytes()));
+let churned: Churned | undefined;
+const [schedulesStatus] = await schedulesEnd;
+if (churnMinutes > 0) {
+  log(`churn for ${churnMinutes} minutes`);
+  churned = await churn(cluster, busy, { minutes: churnMinutes, quotaMb: QUOTA_MB });
+}
 await users.clear();
 for (const host of cluster.hosts.slice(0, 1)) {
   await host.api('DELETE', `/networks/${busy}?force=true`);
@@ -105,9 +117,8 @@ for (const host of cluster.hosts) {
 }
 await cluster.hosts[0]?.api('DELETE', `/networks/${steady}`);
 const left = await cluster.untilEmpty();
-const [schedulesStatus] = await schedulesEnd;
 
-const broken = [...outcomes.values()].flatMap(record => record.broken);
+const broken = [...[...outcomes.values()].flatMap(record => record.broken), ...(churned?.broken ?? [])];
 const { created, deleted, refused, duplicates } = users.tally;
 console.log('\nfault                                        times  slowest until sound  broken');
 for (const [name, { times, slowestMs, broken: wrong }] of outcomes) {
@@ -122,5 +133,13 @@ duplicates   ${duplicates}
 leaked       ${left.length} keys left after everything was deleted ${left.slice(0, 5).join(' ')}
 resident     ${residentBefore.join(', ')} MB before, ${residentAfter.join(', ')} MB after
 schedules    ${seeds} seeds, ${schedulesStatus === 0 ? 'all held' : 'BROKEN'}`);
+if (churned) {
+  const { operations, perSecond, refused, residentMb, databaseMb } = churned;
+  const resident = residentMb.map(hosts => hosts.join('/')).join(', ');
+  console.log(`churn        ${operations} operations, ${perSecond.toFixed(0)} a second, ${refused} refused
+resident     ${resident} MB (after each tenth of the time, of each agent)
+database     ${databaseMb.join(', ')} MB, of ${QUOTA_MB}
+             ${churned.broken.join('; ') || 'flat'}`);
+}
 const failed = broken.length + duplicates + packets.lost + left.length > 0 || schedulesStatus !== 0;
 process.exitCode = failed ? 1 : 0;

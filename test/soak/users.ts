@@ -29,6 +29,8 @@ export class Users {
   /** Addresses that somebody holds, by the answers. */
   readonly #addresses = new Set<string>();
   readonly #held = new Map<SoakHost, Held[]>();
+  /** Namespaces whose endpoint was refused, or may be there all the same: the next one comes into them. */
+  readonly #unsure: TestNetns[] = [];
   #running: Promise<unknown> = Promise.resolve();
   #stopped = true;
 
@@ -69,7 +71,7 @@ export class Users {
 
   /** Without an answer nobody knows; the agent is asked at the end, as a person would. */
   async #come(host: SoakHost): Promise<void> {
-    const netns = await this.#cluster.netns();
+    const netns = this.#unsure.pop() ?? (await this.#cluster.netns());
     const wish = {
       network_id: this.#network,
       activate: true,
@@ -80,7 +82,7 @@ export class Users {
       .catch(() => ({ status: 0, text: '' }));
     if (status !== 201) {
       this.tally.refused += 1;
-      // Its endpoint may be there all the same: the namespace stays until the end.
+      this.#unsure.push(netns);
       return;
     }
     const { id, target_veth_ip: address } = JSON.parse(text).endpoint;
