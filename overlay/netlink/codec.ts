@@ -138,21 +138,34 @@ export function* messagesOf(packet: Buffer): Generator<Message> {
 export const wordsOf = (packet: Uint8Array) =>
   new Int32Array(packet.buffer, packet.byteOffset, packet.length >> 2);
 
-export type Attributes = ReadonlyMap<number, Buffer>;
+/** The attributes of a message, found in place: of some fifty that an interface has, a few are asked for. */
+export class Attributes {
+  readonly #bytes: Buffer;
+  readonly #from: number;
 
-/** The attributes from byte `from` of a payload on. A length that does not fit ends the list. */
-export function attributesOf(payload: Buffer, from: number): Attributes {
-  const found = new Map<number, Buffer>();
-  for (let at = from; at + NLA_HDRLEN <= payload.length; ) {
-    const length = payload.readUInt16LE(at);
-    if (length < NLA_HDRLEN || at + length > payload.length) break;
-    found.set(payload.readUInt16LE(at + 2) & NLA_TYPE_MASK, payload.subarray(at + NLA_HDRLEN, at + length));
-    at += align(length);
+  constructor(bytes: Buffer, from: number) {
+    this.#bytes = bytes;
+    this.#from = from;
   }
-  return found;
+
+  /** A length that does not fit ends the list. */
+  get(type: number): Buffer | undefined {
+    const bytes = this.#bytes;
+    for (let at = this.#from; at + NLA_HDRLEN <= bytes.length; ) {
+      const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
+      if (length < NLA_HDRLEN || at + length > bytes.length) return undefined;
+      const found = ((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & NLA_TYPE_MASK;
+      if (found === type) return bytes.subarray(at + NLA_HDRLEN, at + length);
+      at += align(length);
+    }
+    return undefined;
+  }
 }
 
-const NO_ATTRIBUTES: Attributes = new Map();
+/** The attributes from byte `from` of a payload on. */
+export const attributesOf = (payload: Buffer, from: number) => new Attributes(payload, from);
+
+const NO_ATTRIBUTES = new Attributes(Buffer.alloc(0), 0);
 export const nestedOf = (bytes: Buffer | undefined) => (bytes ? attributesOf(bytes, 0) : NO_ATTRIBUTES);
 export const textOf = (bytes: Buffer | undefined) => bytes?.toString('latin1').replace(/\0.*$/s, '') ?? '';
 export const u32Of = (bytes: Buffer | undefined) =>

@@ -48,7 +48,7 @@ export const getLinks: Request = {
   type: k.RTM_GETLINK,
   flags: 0,
   what: 'link show',
-  write: writer => writer.ifinfo(0),
+  write: writer => writer.ifinfo(0).attributeU32(k.IFLA_EXT_MASK, k.RTEXT_FILTER_SKIP_STATS),
 };
 
 /** Like: ip link show dev NAME. ENODEV: there is none, answered by nothing. */
