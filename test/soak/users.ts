@@ -29,8 +29,9 @@ export class Users {
   /** Addresses that somebody holds, by the answers. */
   readonly #addresses = new Set<string>();
   readonly #held = new Map<SoakHost, Held[]>();
-  /** Namespaces whose endpoint was refused, or may be there all the same: the next one comes into them. */
-  readonly #unsure: TestNetns[] = [];
+  /** Whose endpoint was refused, or may be there all the same: they stay to the end, and the next ones come into them. */
+  readonly #unsure = new Set<TestNetns>();
+  readonly #free: TestNetns[] = [];
   #running: Promise<unknown> = Promise.resolve();
   #stopped = true;
 
@@ -71,7 +72,7 @@ export class Users {
 
   /** Without an answer nobody knows; the agent is asked at the end, as a person would. */
   async #come(host: SoakHost): Promise<void> {
-    const netns = this.#unsure.pop() ?? (await this.#cluster.netns());
+    const netns = this.#free.pop() ?? (await this.#cluster.netns());
     const wish = {
       network_id: this.#network,
       activate: true,
@@ -82,7 +83,8 @@ export class Users {
       .catch(() => ({ status: 0, text: '' }));
     if (status !== 201) {
       this.tally.refused += 1;
-      this.#unsure.push(netns);
+      this.#unsure.add(netns);
+      this.#free.push(netns);
       return;
     }
     const { id, target_veth_ip: address } = JSON.parse(text).endpoint;
@@ -101,7 +103,8 @@ export class Users {
     const { status } = await host.api('DELETE', `/endpoints/${one.id}`).catch(() => ({ status: 0 }));
     if (status === 204 || status === 404) {
       this.tally.deleted += 1;
-      await this.#cluster.removeNetns(one.netns);
+      if (this.#unsure.has(one.netns)) this.#free.push(one.netns);
+      else await this.#cluster.removeNetns(one.netns);
     } else this.tally.refused += 1;
   }
 
