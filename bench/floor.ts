@@ -7,7 +7,7 @@ import type { BenchHost } from './lab.js';
 import { hasProgram } from './requirements.js';
 import { times } from './row.js';
 
-const SOURCE = fileURLToPath(new URL('../../bench/floor.c', import.meta.url)); // from dist/bench
+const source = (name: string) => fileURLToPath(new URL(`../../bench/${name}`, import.meta.url)); // from dist/bench
 
 /** Milliseconds that the kernel takes for the same work as ours. */
 export interface KernelFloor extends AsyncDisposable {
@@ -21,13 +21,15 @@ export interface KernelFloor extends AsyncDisposable {
   entries(count: number): Promise<number>;
 }
 
-/** The compiled program; undefined without a compiler. */
-export async function compileFloor(directory: string): Promise<string | undefined> {
+/** A compiled program of this folder; undefined without a compiler. */
+export async function compile(name: 'floor' | 'round-trips', directory: string): Promise<string | undefined> {
   if (!(await hasProgram('gcc'))) return undefined;
-  const program = join(directory, 'floor');
-  await ok(['gcc', '-O2', '-o', program, SOURCE]);
+  const program = join(directory, name);
+  await ok(['gcc', '-O2', '-o', program, source(`${name}.c`)]);
   return program;
 }
+
+export const compileFloor = (directory: string) => compile('floor', directory);
 
 export async function openFloor(host: BenchHost): Promise<KernelFloor> {
   const program = await compileFloor(host.root);

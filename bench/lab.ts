@@ -15,13 +15,18 @@ import { type EtcdCluster, startEtcd } from '../test/support/etcd.js';
 import { protect } from '../test/support/guardian.js';
 import { HostNamespaces } from '../test/support/host-namespaces.js';
 import { namespacePath, sweep } from '../test/support/sweep.js';
+import { until } from '../test/support/until.js';
+import { ApiClient } from './api-client.js';
 import { PluginClient } from './plugin-client.js';
+import { times } from './row.js';
 
 const AGENT = fileURLToPath(new URL('../daemon/main.js', import.meta.url));
+const API_SOCKET = '/run/sand/api.sock';
 const PLUGIN_SOCKET = '/run/docker/plugins/sand.sock';
 const PREFIX = '10.79.0';
 const PATIENCE_MS = 15_000;
 const POLL_MS = 2;
+const AT_ONCE = 4; // hosts and agents that are set up together: more only wait for a processor
 
 export const KEYS = new Keys('/sc-net');
 
@@ -30,6 +35,17 @@ export interface BenchHost {
   readonly address: string;
   readonly root: string;
   readonly namespaces: HostNamespaces;
+}
+
+export interface LabOptions {
+  /** Of the underlay; default 1500. */
+  readonly mtu?: number;
+}
+
+export interface AgentOptions {
+  /** Node's own. */
+  readonly nodeFlags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A real agent in its own process; its socket is kept open as dockerd keeps it. */
@@ -42,13 +58,15 @@ export class BenchAgent implements AsyncDisposable {
     readonly startMs: number,
   ) {}
 
-  static async start(host: BenchHost, etcd: string): Promise<BenchAgent> {
+  static async start(host: BenchHost, etcd: string, options: AgentOptions = {}): Promise<BenchAgent> {
+    const { nodeFlags = [], env = {} } = options;
     const flags = ['--etcd-hosts', etcd, '--peer-ip', host.address, '--state-dir', join(host.root, 'state')];
     const startedAt = performance.now();
     const daemon = await DaemonProcess.start(host.namespaces, {
       what: `the agent on ${host.name}`,
-      argv: [process.execPath, ...profiling(), AGENT, '--peer-hostname', host.name, ...flags],
+      argv: [process.execPath, ...profiling(), ...nodeFlags, AGENT, '--peer-hostname', host.name, ...flags],
       logFile: join(host.root, 'agent.log'),
+      env: { ...process.env, ...env },
     });
     const plugin = new PluginClient(host.namespaces.path(PLUGIN_SOCKET));
     for (;;) {
@@ -67,6 +85,17 @@ export class BenchAgent implements AsyncDisposable {
   /** Another connection of its own, as another thread of dockerd would have. */
   connect(): PluginClient {
     return new PluginClient(this.host.namespaces.path(PLUGIN_SOCKET));
+  }
+
+  get pid(): number {
+    return this.process.pid;
+  }
+
+  /** A connection to the HTTP API, once that is served: after the plugin socket. */
+  async api(): Promise<ApiClient> {
+    const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
+    await until(() => client.status(), { what: `the API on ${this.host.name} is served`, everyMs: POLL_MS });
+    return client;
   }
 
   /** Resident memory in MB (10^6 bytes). */
@@ -92,17 +121,16 @@ export class BenchLab implements AsyncDisposable {
     readonly stop: () => Promise<void>,
   ) {}
 
-  static async start(count: number): Promise<BenchLab> {
+  static async start(count: number, { mtu = 1_500 }: LabOptions = {}): Promise<BenchLab> {
     const root = await mkdtemp(join(tmpdir(), `sandbench-${process.pid}-`));
     const name = `sandbench-${process.pid}-${root.slice(-6)}`;
     const names = Array.from({ length: count }, (_, index) => `${name}-${index + 1}`);
     const claim = { namespaces: [`${name}-sw`, ...names], directories: [root] };
     const { release } = await protect(claim);
     try {
-      await makeSwitch(`${name}-sw`, names);
+      await makeSwitch(`${name}-sw`, names, mtu);
       const etcd = await startEtcd();
-      const hosts: BenchHost[] = [];
-      for (const [index, each] of names.entries()) hosts.push(await makeHost(each, index, root));
+      const hosts = await someAtOnce(names, (each, index) => makeHost(each, index, root));
       const store = new StoreClient({ hosts: etcd.socketHosts });
       // etcd ends a connection that is kept alive without a stream: "too many pings"
       (await store.openWatch()).on('error', () => undefined);
@@ -130,8 +158,14 @@ export class BenchLab implements AsyncDisposable {
     return this.etcd.socketHosts.join(',');
   }
 
-  startAgent(index = 0): Promise<BenchAgent> {
-    return BenchAgent.start(this.host(index), this.etcdAddress);
+  startAgent(index = 0, options: AgentOptions = {}): Promise<BenchAgent> {
+    return BenchAgent.start(this.host(index), this.etcdAddress, options);
+  }
+
+  /** Agents on the hosts `from` to `to`, without that. */
+  startAgents(from: number, to: number): Promise<BenchAgent[]> {
+    const indexes = times(to - from).map(index => from + index);
+    return someAtOnce(indexes, index => this.startAgent(index));
   }
 
   [Symbol.asyncDispose] = () => this.stop();
@@ -143,6 +177,32 @@ function profiling(): string[] {
   return directory === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${resolve(directory)}`];
 }
 
+/** Answers in the order of the list. */
+async function someAtOnce<T, R>(
+  list: readonly T[],
+  work: (each: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const waiting = [...list.entries()];
+  const worker = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift())
+      results[next[0]] = await work(next[1], next[0]);
+  };
+  await Promise.all(times(AT_ONCE).map(worker));
+  return results;
+}
+
+/** Namespaces as containers have one, below the host's /run/netns; answers their paths. */
+export async function makeTargets(
+  { namespaces }: BenchHost,
+  count: number,
+  prefix = 'target',
+): Promise<string[]> {
+  const names = times(count).map(index => `${prefix}-${index}`);
+  await namespaces.exec(['ip', '-batch', '-'], { input: names.map(name => `netns add ${name}`).join('\n') });
+  return names.map(name => `/run/netns/${name}`);
+}
+
 async function makeHost(name: string, index: number, parent: string): Promise<BenchHost> {
   const root = join(parent, name);
   await mkdir(join(root, 'cgroup'), { recursive: true });
@@ -151,10 +211,11 @@ async function makeHost(name: string, index: number, parent: string): Promise<Be
   return { name, address, root, namespaces };
 }
 
-async function makeSwitch(namespace: string, hosts: readonly string[]): Promise<void> {
+async function makeSwitch(namespace: string, hosts: readonly string[], mtu: number): Promise<void> {
   const namespaces = [namespace, ...hosts].map(name => `netns add ${name}`);
   const cables = hosts.map(
-    (name, index) => `link add port${index + 1} netns ${namespace} type veth peer name eth0 netns ${name}`,
+    (name, index) =>
+      `link add port${index + 1} mtu ${mtu} netns ${namespace} type veth peer name eth0 mtu ${mtu} netns ${name}`,
   );
   await ok(['ip', '-batch', '-'], { input: [...namespaces, ...cables].join('\n') });
   const ports = hosts.map((_, index) => `link set port${index + 1} master br0 up`);

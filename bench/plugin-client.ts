@@ -1,6 +1,6 @@
 /** The plugin socket as dockerd speaks to it: POST with JSON over one connection that stays open. */
 import { randomBytes } from 'node:crypto';
-import { Agent, request } from 'node:http';
+import { Connection } from './connection.js';
 
 const HEADERS = {
   Accept: 'application/vnd.docker.plugins.v1.2+json',
@@ -21,40 +21,22 @@ export interface Endpoint {
 export const dockerId = () => randomBytes(32).toString('hex');
 
 export class PluginClient {
-  readonly #socket: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #connection: Connection;
 
   constructor(socket: string) {
-    this.#socket = socket;
+    this.#connection = new Connection(socket, HEADERS);
   }
 
   /** @throws Error with the plugin's own text when it refuses. */
   async call<T = unknown>(method: string, body: object | ''): Promise<T> {
-    const text = body === '' ? '' : JSON.stringify(body);
-    const answer = JSON.parse(await this.#post(method, text)) as T & { readonly Err?: string };
+    const { text } = await this.#connection.send(
+      'POST',
+      `/${method}`,
+      body === '' ? '' : JSON.stringify(body),
+    );
+    const answer = JSON.parse(text) as T & { readonly Err?: string };
     if (answer.Err) throw new Error(`${method}: ${answer.Err}`);
     return answer;
-  }
-
-  #post(method: string, text: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const outgoing = request({
-        agent: this.#agent,
-        socketPath: this.#socket,
-        method: 'POST',
-        path: `/${method}`,
-        setHost: false,
-        headers: { ...HEADERS, 'Content-Length': Buffer.byteLength(text) },
-      });
-      outgoing.on('error', reject);
-      outgoing.on('response', incoming => {
-        const chunks: Buffer[] = [];
-        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-        incoming.on('error', reject);
-        incoming.on('end', () => resolve(Buffer.concat(chunks).toString()));
-      });
-      outgoing.end(text);
-    });
   }
 
   /** `docker network create --driver sand --ipam-driver null --internal`; answers Docker's id of the network. */
@@ -116,6 +98,6 @@ export class PluginClient {
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.#connection.close();
   }
 }

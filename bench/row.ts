@@ -6,7 +6,9 @@ export interface Figure {
   /** Behind every number: `ms`, `/s`, `MB`, `Gbit/s`; empty for a ratio. */
   readonly unit: string;
   readonly ours: Numbers;
-  readonly floor?: { readonly what: string; readonly value: number };
+  readonly floor?: Floor;
+  /** What else was measured in the same run, in the same unit: shown behind the floor. */
+  readonly beside?: readonly Floor[];
   /** Of ours to the floor where it is not that of the medians: of measurements in pairs, taken one after the other. */
   readonly pairedRatio?: number;
   /** As design.md has it. */
@@ -17,11 +19,18 @@ export interface Figure {
   readonly note?: string;
 }
 
+export interface Floor {
+  readonly what: string;
+  readonly value: number;
+}
+
 /** Of many measurements, or one value that stands for all. */
 export interface Numbers {
   readonly p50: number;
   readonly p95?: number;
   readonly p99?: number;
+  /** Of work that was done without pauses: how much of it in a second. */
+  readonly perSecond?: number;
   /** How many measurements; 1 where there is one value only. */
   readonly count: number;
 }
@@ -31,8 +40,15 @@ export interface Row {
   readonly name: string;
   /** What is done, in one line: shown while it runs. */
   readonly what: string;
-  run(say: (text: string) => void): Promise<readonly Figure[]>;
+  run(say: Say): Promise<readonly Figure[]>;
 }
+
+/** Progress, for people. */
+export type Say = (text: string) => void;
+
+/** QUICK=1 measures a fifth as often, to see that a row runs: its figures are worth nothing. */
+export const isQuick = (process.env['QUICK'] ?? '') !== '';
+export const rounds = (count: number) => (isQuick ? Math.max(Math.ceil(count / 5), 2) : count);
 
 /** The value below which a share of all lies: of n values in order, number ceil(share × n). */
 export function percentile(values: readonly number[], share: number): number {
@@ -48,6 +64,9 @@ export const numbersOf = (values: readonly number[]): Numbers => ({
   p99: percentile(values, 0.99),
   count: values.length,
 });
+
+/** A figure without a budget. */
+export const unjudged = { budget: '', met: undefined } as const;
 
 export const single = (value: number): Numbers => ({ p50: value, count: 1 });
 

@@ -1,8 +1,10 @@
 /** Fills a cluster with networks and endpoints as other hosts would have made them, straight into etcd. */
+import { randomUUID } from 'node:crypto';
 import { Pool } from '../ipam/pool.js';
 import { addressAt, macFor, parseGateway, parseRange } from '../ipam/range.js';
 import type { EndpointRecord, NetworkRecord } from '../model/records.js';
 import {
+  addressOf,
   type Cidr,
   type EndpointId,
   type HostName,
@@ -23,16 +25,20 @@ export interface SeedNetwork {
   readonly name: string;
   readonly vni: number;
   readonly range?: string;
+  /** Addresses that its pool counts as taken, beside the gateway's. */
+  readonly taken?: readonly IpAddress[];
 }
 
 /** All keys of a network that the API made. */
-export function networkWrites({ name, vni, range = '10.0.0.0/24' }: SeedNetwork): {
+export function networkWrites({ name, vni, range = '10.0.0.0/24', taken = [] }: SeedNetwork): {
   readonly id: NetworkId;
   readonly writes: Write[];
 } {
   const id = newNetworkId();
   const parsed = parseRange(range);
   const gateway = parseGateway(parsed, undefined);
+  const pool = Pool.fresh(id, parsed, gateway);
+  for (const address of taken) pool.take(address);
   const record: NetworkRecord = {
     id,
     created_at: new Date().toISOString(),
@@ -46,7 +52,7 @@ export function networkWrites({ name, vni, range = '10.0.0.0/24' }: SeedNetwork)
   const writes: Write[] = [
     { put: KEYS.network(id), value: record },
     { put: KEYS.attributes(id), value: { mtu: 1450, origin: 'api' } },
-    { put: KEYS.pool(id), value: Pool.fresh(id, parsed, gateway).toRecord() },
+    { put: KEYS.pool(id), value: pool.toRecord() },
     { put: KEYS.vni(vni as Vni), value: { network_id: id } },
     { put: KEYS.name(name), value: { network_id: id } },
   ];
@@ -87,6 +93,48 @@ export function endpointWrites(record: EndpointRecord): Write[] {
     { put: KEYS.networkEndpoint(record.network_id, record.id), value: record },
     { put: KEYS.nodeEndpoint(record.hostname, record.id), value: record },
   ];
+}
+
+export function ownerWrite({ id, network_id, hostname, target_veth_ip }: EndpointRecord): Write {
+  const value = { kind: 'endpoint', endpoint_id: id, hostname, op: randomUUID(), at: Date.now() };
+  return { put: KEYS.addressOwner(network_id, addressOf(target_veth_ip)), value };
+}
+
+const OTHER_HOSTS = 50;
+
+/** Writes a network with that many endpoints on hosts that have no agent here; answers its id. */
+export async function populate(
+  store: StoreClient,
+  { endpoints, range = '10.0.0.0/24', ...network }: SeedNetwork & { readonly endpoints: number },
+): Promise<NetworkId> {
+  const addresses = addressesOf(range, endpoints);
+  const { id, writes } = networkWrites({ ...network, range, taken: addresses });
+  const prefixLength = Number(range.split('/')[1]);
+  const records = addresses.map((address, index) => {
+    const number = 1 + (index % OTHER_HOSTS);
+    return endpointRecord({
+      ...{ networkId: id, address, prefixLength },
+      ...{ hostname: `other-${number}`, vtep: `10.79.1.${number}` },
+    });
+  });
+  await seed(store, [...writes, ...records.flatMap(each => [...endpointWrites(each), ownerWrite(each)])]);
+  return id;
+}
+
+/** Writes networks without endpoints, each with the same range; answers their ids. */
+export async function seedNetworks(
+  store: StoreClient,
+  count: number,
+  firstVni: number,
+): Promise<NetworkId[]> {
+  const made = Array.from({ length: count }, (_, index) =>
+    networkWrites({ name: `other-${firstVni + index}`, vni: firstVni + index }),
+  );
+  await seed(
+    store,
+    made.flatMap(({ writes }) => writes),
+  );
+  return made.map(({ id }) => id);
 }
 
 /** The addresses of a range from its second host on. */

@@ -1,0 +1,63 @@
+/** The HTTP API as its clients speak it, over one connection that stays open. */
+import { Connection } from './connection.js';
+
+const HEADERS = { Host: 'sand', 'Content-Type': 'application/json' };
+
+/** Of an endpoint, what the benchmark needs. */
+export interface ApiEndpoint {
+  readonly id: string;
+  /** `10.0.0.2/24` */
+  readonly address: string;
+}
+
+export class ApiClient {
+  readonly #connection: Connection;
+
+  constructor(socket: string) {
+    this.#connection = new Connection(socket, HEADERS);
+  }
+
+  async createNetwork(wish: object = {}): Promise<string> {
+    const { network } = await this.#call<{ network: { id: string } }>('POST', '/networks', wish);
+    return network.id;
+  }
+
+  async deleteNetwork(id: string): Promise<void> {
+    await this.#call('DELETE', `/networks/${id}`);
+  }
+
+  /** Creates and activates: the interface is up in the namespace when this answers. */
+  async attach(networkId: string, netns: string): Promise<ApiEndpoint> {
+    const { endpoint } = await this.#call<{ endpoint: { id: string; target_veth_ip: string } }>(
+      'POST',
+      '/endpoints',
+      { network_id: networkId, activate: true, activate_params: { ns_handle_path: netns } },
+    );
+    return { id: endpoint.id, address: endpoint.target_veth_ip };
+  }
+
+  async deleteEndpoint(id: string): Promise<void> {
+    await this.#call('DELETE', `/endpoints/${id}`);
+  }
+
+  status(): Promise<AgentStatus> {
+    return this.#call('GET', '/status');
+  }
+
+  /** @throws Error with the API's own text when it refuses. */
+  async #call<T>(method: string, path: string, body?: object): Promise<T> {
+    const text = body === undefined ? '' : JSON.stringify(body);
+    const answer = await this.#connection.send(method, path, text);
+    if (answer.status < 300) return (answer.text === '' ? undefined : JSON.parse(answer.text)) as T;
+    throw new Error(`${method} ${path}: ${answer.status} ${answer.text}`);
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+}
+
+export interface AgentStatus {
+  readonly last_reconcile_at: string | null;
+  readonly [field: string]: unknown;
+}
