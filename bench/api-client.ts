@@ -18,8 +18,16 @@ export class ApiClient {
   }
 
   async createNetwork(wish: object = {}): Promise<string> {
-    const { network } = await this.#call<{ network: { id: string } }>('POST', '/networks', wish);
-    return network.id;
+    return (await this.createNetworkWithVni(wish)).id;
+  }
+
+  async createNetworkWithVni(wish: object): Promise<{ readonly id: string; readonly vni: number }> {
+    const { network } = await this.#call<{ network: { id: string; vxlan_vni: number } }>(
+      'POST',
+      '/networks',
+      wish,
+    );
+    return { id: network.id, vni: network.vxlan_vni };
   }
 
   async deleteNetwork(id: string): Promise<void> {

@@ -24,7 +24,7 @@ const AGENT = fileURLToPath(new URL('../daemon/main.js', import.meta.url));
 const API_SOCKET = '/run/sand/api.sock';
 const PLUGIN_SOCKET = '/run/docker/plugins/sand.sock';
 const PREFIX = '10.79.0';
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 const POLL_MS = 2;
 const AT_ONCE = 4; // hosts and agents that are set up together: more only wait for a processor
 
@@ -94,7 +94,11 @@ export class BenchAgent implements AsyncDisposable {
   /** A connection to the HTTP API, once that is served: after the plugin socket. */
   async api(): Promise<ApiClient> {
     const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
-    await until(() => client.status(), { what: `the API on ${this.host.name} is served`, everyMs: POLL_MS });
+    await until(() => client.status(), {
+      what: `the API on ${this.host.name} is served`,
+      everyMs: POLL_MS,
+      timeoutMs: PATIENCE_MS,
+    });
     return client;
   }
 
@@ -178,7 +182,7 @@ function profiling(): string[] {
 }
 
 /** Answers in the order of the list. */
-async function someAtOnce<T, R>(
+export async function someAtOnce<T, R>(
   list: readonly T[],
   work: (each: T, index: number) => Promise<R>,
 ): Promise<R[]> {

@@ -1,24 +1,34 @@
 /** Every row of the table, in its order. */
 import type { Row } from './row.js';
-import { agentRow } from './row-agent.js';
 import { dockerRow } from './row-docker.js';
-import { entriesRow } from './row-entries.js';
-import { networksRow } from './row-networks.js';
-import { propagationRow } from './row-propagation.js';
 import { throughputRow } from './row-throughput.js';
 import { agentsRow, clientsRow } from './rows/clients.js';
 import { endpointRow } from './rows/endpoint.js';
+import { etcdRow, idleRow } from './rows/etcd.js';
+import { firstEndpointRow } from './rows/first-endpoint.js';
+import { memoryRow } from './rows/memory.js';
+import { networksRow, vniRow } from './rows/networks.js';
+import { eventLoopRow } from './rows/node.js';
 import { pluginRow } from './rows/plugin.js';
+import { changesRow, propagationRow } from './rows/propagation.js';
+import { restartRow, startRow } from './rows/start.js';
 
 export const ROWS: readonly Row[] = [
   endpointRow,
   clientsRow,
   agentsRow,
-  pluginRow,
+  eventLoopRow,
   networksRow,
-  entriesRow,
+  vniRow,
+  firstEndpointRow,
   propagationRow,
+  changesRow,
+  startRow,
+  restartRow,
+  memoryRow,
+  etcdRow,
+  idleRow,
+  pluginRow,
   dockerRow,
-  agentRow,
   throughputRow,
 ];

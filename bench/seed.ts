@@ -121,20 +121,18 @@ export async function populate(
   return id;
 }
 
-/** Writes networks without endpoints, each with the same range; answers their ids. */
-export async function seedNetworks(
-  store: StoreClient,
-  count: number,
-  firstVni: number,
-): Promise<NetworkId[]> {
+/** What takes these writes back. */
+export const deletionsOf = (writes: readonly Write[]): Write[] =>
+  writes.flatMap(write => ('put' in write ? [{ delete: write.put }] : []));
+
+/** Writes networks without endpoints, each with the same range; answers what it wrote. */
+export async function seedNetworks(store: StoreClient, count: number, firstVni: number): Promise<Write[]> {
   const made = Array.from({ length: count }, (_, index) =>
     networkWrites({ name: `other-${firstVni + index}`, vni: firstVni + index }),
   );
-  await seed(
-    store,
-    made.flatMap(({ writes }) => writes),
-  );
-  return made.map(({ id }) => id);
+  const all = made.flatMap(({ writes }) => writes);
+  await seed(store, all);
+  return all;
 }
 
 /** The addresses of a range from its second host on. */

@@ -23,8 +23,13 @@ export class SteadyPing {
   }
 
   /** The same from any network namespace of the host. */
-  static async within(host: DockerHost, netns: string, address: string): Promise<SteadyPing> {
-    const argv = ['stdbuf', '-oL', 'ping', '-n', '-i', EVERY_SECONDS, address];
+  static async within(
+    host: Pick<DockerHost, 'spawn'>,
+    netns: string,
+    address: string,
+    everySeconds = EVERY_SECONDS,
+  ): Promise<SteadyPing> {
+    const argv = ['stdbuf', '-oL', 'ping', '-n', '-i', everySeconds, address];
     const steady = new SteadyPing(host.spawn(argv, { netns, stdio: ['ignore', 'pipe', 'ignore'] }));
     await until(() => steady.answered.length > 0, { what: `${netns} reaches ${address}` });
     return steady;

@@ -1,0 +1,184 @@
+/** What operations ask of etcd, and what agents ask of it that have nothing to do: counted by etcd itself. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ApiClient } from '../api-client.js';
+import { bareNetwork, openBareEndpoint } from '../bare.js';
+import { cpuBetween, cpuTimeOfAll } from '../cpu.js';
+import { type EtcdLoad, etcdLoad, loadBetween, watchers } from '../etcd-metrics.js';
+import { BenchLab, makeTargets } from '../lab.js';
+import type { Endpoint, PluginClient } from '../plugin-client.js';
+import { type Figure, isQuick, type Row, rounds, single, times, unjudged } from '../row.js';
+
+const COUNT = 100;
+const QUIET_MS = 1_500; // what an operation leaves to be done later belongs to it
+const AGENTS = isQuick ? 10 : 50;
+const IDLE_MS = isQuick ? 10_000 : 60_000;
+const BEFORE_IDLE_MS = 15_000;
+
+interface Operation {
+  readonly what: string;
+  once(index: number): Promise<unknown>;
+  /** The same of etcd alone. */
+  readonly floor?: () => Promise<unknown>;
+}
+
+export const etcdRow: Row = {
+  name: 'etcd',
+  what: `requests and bytes of etcd for each operation, ${COUNT} times each`,
+  async run(say) {
+    await using lab = await BenchLab.start(1);
+    await using agent = await lab.startAgent();
+    const api = await agent.api();
+    const [netns = ''] = await makeTargets(lab.host(0), 1);
+    const operations = [...(await overApi(lab, api, netns)), ...(await overPlugin(lab, agent.plugin))];
+    const figures: Figure[] = [];
+    for (const operation of operations) {
+      say(operation.what);
+      figures.push(...(await countOf(lab, operation)));
+    }
+    api.close();
+    return figures;
+  },
+};
+
+async function overApi({ store }: BenchLab, api: ApiClient, netns: string): Promise<Operation[]> {
+  const network = await api.createNetwork({ name: 'counted' });
+  await api.attach(network, netns); // keeps the overlay namespace
+  const networks: string[] = [];
+  const endpoints: string[] = [];
+  return [
+    {
+      what: 'network create',
+      once: async index => networks.push(await api.createNetwork({ name: `n-${index}` })),
+      floor: () => bareNetwork(store),
+    },
+    { what: 'network delete', once: () => api.deleteNetwork(networks.pop() ?? '') },
+    {
+      what: 'endpoint create + activate',
+      once: async () => endpoints.push((await api.attach(network, netns)).id),
+      floor: await openBareEndpoint(store, 'netns'),
+    },
+    { what: 'endpoint delete', once: () => api.deleteEndpoint(endpoints.pop() ?? '') },
+  ];
+}
+
+async function overPlugin({ store }: BenchLab, plugin: PluginClient): Promise<Operation[]> {
+  const network = await plugin.createNetwork({ 'sand-name': 'counted-too' });
+  await plugin.attach(network);
+  const endpoints: Endpoint[] = [];
+  return [
+    {
+      what: 'CreateEndpoint + Join',
+      once: async () => endpoints.push(await plugin.attach(network)),
+      floor: await openBareEndpoint(store, 'docker'),
+    },
+    {
+      what: 'Leave + DeleteEndpoint',
+      once: async () => {
+        const endpoint = endpoints.pop();
+        if (!endpoint) return;
+        await plugin.leave(network, endpoint);
+        await plugin.deleteEndpoint(network, endpoint);
+      },
+    },
+  ];
+}
+
+async function countOf(lab: BenchLab, { what, once, floor }: Operation): Promise<Figure[]> {
+  const count = rounds(COUNT);
+  const ours = each(
+    await loadOf(
+      lab,
+      times(count).map(index => () => once(index)),
+    ),
+    count,
+  );
+  const bare =
+    floor &&
+    each(
+      await loadOf(
+        lab,
+        times(count).map(() => floor),
+      ),
+      count,
+    );
+  const figure = (name: string, unit: string, of: (load: EtcdLoad) => number): Figure => ({
+    what: `${name}, ${what}`,
+    unit,
+    ours: single(of(ours)),
+    ...(bare ? { floor: { what: 'one bare transaction', value: of(bare) } } : {}),
+    ...unjudged,
+  });
+  return [
+    figure('requests', '', load => load.requests),
+    figure('bytes to etcd', 'B', load => load.receivedBytes),
+    figure('bytes from etcd', 'B', load => load.sentBytes),
+  ];
+}
+
+async function loadOf(lab: BenchLab, steps: readonly (() => Promise<unknown>)[]): Promise<EtcdLoad> {
+  await sleep(QUIET_MS);
+  const before = await etcdLoad(lab);
+  for (const step of steps) await step();
+  await sleep(QUIET_MS);
+  return loadBetween(before, await etcdLoad(lab));
+}
+
+const each = ({ requests, receivedBytes, sentBytes }: EtcdLoad, count: number): EtcdLoad => ({
+  requests: requests / count,
+  receivedBytes: receivedBytes / count,
+  sentBytes: sentBytes / count,
+});
+
+export const idleRow: Row = {
+  name: 'idle',
+  what: `${AGENTS} agents with an endpoint each and nothing to do, for ${IDLE_MS / 1000} s: etcd's requests, processor time`,
+  async run(say) {
+    await using lab = await BenchLab.start(AGENTS);
+    // The benchmark's own line to etcd has its pings, too.
+    const own = await loadDuring(lab, IDLE_MS / 4, 4);
+    const watchersBefore = await watchers(lab);
+    const agents = await lab.startAgents(0, AGENTS);
+    say(`${AGENTS} agents are started`);
+    for (const { plugin } of agents)
+      await plugin.attach(await plugin.createNetwork({ 'sand-name': 'shared' }));
+    await sleep(BEFORE_IDLE_MS);
+    say(`nobody does anything for ${IDLE_MS / 1000} s`);
+    const pids = agents.map(({ pid }) => pid);
+    const cpuBefore = await cpuTimeOfAll(pids);
+    const load = await loadDuring(lab, IDLE_MS, 1);
+    const cpu = cpuBetween(cpuBefore, await cpuTimeOfAll(pids));
+    const perSecond = (load.requests - own.requests) / AGENTS / (IDLE_MS / 1000);
+    const bytes = load.receivedBytes + load.sentBytes - own.receivedBytes - own.sentBytes;
+    const minutes = (AGENTS * IDLE_MS) / 60_000;
+    const open = (await watchers(lab)) - watchersBefore;
+    return [
+      {
+        what: `requests to etcd of each of ${AGENTS} idle agents`,
+        unit: '/s',
+        ours: single(perSecond),
+        budget: '≤ 0.1/s',
+        met: perSecond <= 0.1,
+      },
+      {
+        what: 'bytes to and from etcd, each',
+        unit: 'B/s',
+        ours: single(bytes / AGENTS / (IDLE_MS / 1000)),
+        ...unjudged,
+      },
+      { what: 'watches of etcd, each', unit: '', ours: single(open / AGENTS), ...unjudged },
+      {
+        what: 'processor time in a minute, each',
+        unit: 'ms',
+        ours: single((cpu.userMs + cpu.systemMs) / minutes),
+        ...unjudged,
+      },
+    ];
+  },
+};
+
+/** What etcd counts in `ms`, times `factor`. */
+async function loadDuring(lab: BenchLab, ms: number, factor: number): Promise<EtcdLoad> {
+  const before = await etcdLoad(lab);
+  await sleep(ms);
+  return each(loadBetween(before, await etcdLoad(lab)), 1 / factor);
+}

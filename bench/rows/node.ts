@@ -1,0 +1,82 @@
+/** Node itself under load: how late the main thread's timers are, and how long it collects garbage. */
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { until } from '../../test/support/until.js';
+import { type BenchAgent, BenchLab } from '../lab.js';
+import type { Probed } from '../node-probe.js';
+import { median, type Row, rounds, single, times, unjudged } from '../row.js';
+import { pidsOf, rush, rushClients } from '../rush.js';
+
+const CLIENTS = 64;
+const EACH = 12;
+const ROUNDS = 5;
+const BUDGET_MS = 10;
+const PRELOAD = new URL('../node-probe.js', import.meta.url).href;
+
+export const eventLoopRow: Row = {
+  name: 'event-loop',
+  what: `event-loop delay and garbage collection of an agent while ${CLIENTS} callers make and remove endpoints`,
+  async run(say) {
+    await using lab = await BenchLab.start(1);
+    const file = join(lab.root, 'probe.json');
+    await using agent = await lab.startAgent(0, {
+      nodeFlags: ['--import', PRELOAD],
+      env: { BENCH_PROBE: file },
+    });
+    const api = await agent.api();
+    const network = await api.createNetwork({ name: 'busy' });
+    api.close();
+    await using clients = await rushClients([agent], { networks: [network], perAgent: CLIENTS });
+    await rush(clients.list, EACH, pidsOf(lab, [agent])); // to warm up
+    await takeProbe(agent, file);
+    const probes: Probed[] = [];
+    for (const _ of times(rounds(ROUNDS))) {
+      const { perSecond } = await rush(clients.list, EACH, pidsOf(lab, [agent]));
+      const probed = await takeProbe(agent, file);
+      say(
+        `${perSecond.toFixed(0)}/s made, delay p99 ${probed.delayP99.toFixed(1)} ms, at most ${probed.delayMax.toFixed(1)} ms`,
+      );
+      probes.push(probed);
+    }
+    return figures(probes);
+  },
+};
+
+/** What happened since the last time. */
+async function takeProbe(agent: BenchAgent, file: string): Promise<Probed> {
+  await rm(file, { force: true });
+  agent.process.signal('SIGUSR2');
+  const text = await until(() => readFile(file, 'utf8'), {
+    what: 'the agent tells of its event loop',
+    everyMs: 5,
+  });
+  return JSON.parse(text) as Probed;
+}
+
+function figures(probes: readonly Probed[]) {
+  const middle = (of: (probed: Probed) => number) => median(probes.map(of));
+  const p99 = middle(({ delayP99 }) => delayP99);
+  const worst = Math.max(...probes.map(({ delayMax }) => delayMax));
+  return [
+    {
+      what: `event-loop delay, ${CLIENTS} clients`,
+      unit: 'ms',
+      ours: { p50: middle(({ delayP50 }) => delayP50), p99, count: probes.length },
+      budget: `p99 < ${BUDGET_MS} ms`,
+      met: p99 < BUDGET_MS,
+      note: `medians of the rounds; the longest delay of all was ${worst.toFixed(1)} ms`,
+    },
+    {
+      what: 'main thread busy',
+      unit: '%',
+      ours: single(100 * middle(({ utilization }) => utilization)),
+      ...unjudged,
+    },
+    {
+      what: 'of the time in garbage collection',
+      unit: '%',
+      ours: single(100 * middle(({ garbage, elapsed }) => garbage / elapsed)),
+      ...unjudged,
+    },
+  ];
+}
