@@ -1,8 +1,8 @@
 /** Every row of the table, in its order. */
 import type { Row } from './row.js';
-import { dockerRow } from './row-docker.js';
-import { throughputRow } from './row-throughput.js';
 import { agentsRow, clientsRow } from './rows/clients.js';
+import { dataPlaneRow, jumboRow } from './rows/data-plane.js';
+import { dockerManyRow, dockerRow } from './rows/docker.js';
 import { endpointRow } from './rows/endpoint.js';
 import { etcdRow, idleRow } from './rows/etcd.js';
 import { firstEndpointRow } from './rows/first-endpoint.js';
@@ -30,5 +30,7 @@ export const ROWS: readonly Row[] = [
   idleRow,
   pluginRow,
   dockerRow,
-  throughputRow,
+  dockerManyRow,
+  dataPlaneRow,
+  jumboRow,
 ];

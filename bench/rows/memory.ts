@@ -51,7 +51,7 @@ export const memoryRow: Row = {
 
 async function weighed(step: Step): Promise<Figure> {
   await using lab = await BenchLab.start(1);
-  return weigh(lab, step);
+  return await weigh(lab, step);
 }
 
 async function weigh(lab: BenchLab, { what, budgetMb, prepare }: Step): Promise<Figure> {
@@ -76,7 +76,7 @@ async function residentAfterStart(lab: BenchLab): Promise<number> {
   await agent.plugin.deleteEndpoint(network, endpoint);
   await agent.plugin.deleteNetwork(network);
   await sleep(SETTLE_MS);
-  return agent.residentMb();
+  return await agent.residentMb();
 }
 
 /** Networks of PER_NETWORK endpoints each, until there are `to` endpoints. */

@@ -69,7 +69,7 @@ export const changesRow: Row = {
     await using lab = await BenchLab.start(STEADY_AGENTS);
     await using watched = await Watched.open(lab);
     await watched.add(STEADY_AGENTS);
-    return steady(watched, say);
+    return await steady(watched, say);
   },
 };
 
