@@ -1,17 +1,16 @@
 /**
  * `make bench`: every row of the table of budgets, each beside a floor that was measured in the same run.
- * ROW=name picks one; `--json` prints the figures for machines, `--markdown` for docs/benchmarks.md, `--list` the rows.
+ * ROW=name picks one; `--json` prints the figures for machines, `--list` the rows.
  */
-import { readFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
 import { painter } from './drawing.js';
+import { describe, describeMachine, type Measured, toJson } from './report.js';
 import { missing } from './requirements.js';
 import type { Row } from './row.js';
 import { ROWS } from './rows.js';
-import { asJson, asMarkdown, drawTable, type Measured } from './table.js';
+import { drawTable } from './table.js';
 
 const flags = new Set(process.argv.slice(2));
-const FLAGS = ['--json', '--markdown', '--list'];
+const FLAGS = ['--json', '--list'];
 const startedAt = performance.now();
 // Progress is for people: standard output holds the table alone.
 const progress = process.stderr;
@@ -35,50 +34,36 @@ function chosen(): readonly Row[] {
   return wanted.length === 0 ? ROWS : ROWS.filter(({ name }) => wanted.includes(name));
 }
 
-async function measure(row: Row): Promise<Measured> {
-  say(`${row.name}: ${row.what}`);
+async function measure({ name, what, run }: Row): Promise<Measured> {
+  say(`${name}: ${what}`);
+  const begunAt = performance.now();
+  const seconds = () => Math.round((performance.now() - begunAt) / 1000);
   try {
-    return { row: row.name, figures: await row.run(text => say(`  ${text}`)) };
+    const figures = await run(text => say(`  ${text}`));
+    return { row: name, what, seconds: seconds(), figures };
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     say(`  ${text}`);
-    return { row: row.name, figures: [], error: text };
+    return { row: name, what, seconds: seconds(), figures: [], error: text };
   }
 }
-
-function machine() {
-  const [cpu] = cpus();
-  const [load = ''] = readFileSync('/proc/loadavg', 'utf8').split(' ');
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    kernel: release(),
-    node: process.version,
-    cores: cpus().length,
-    cpu: cpu?.model ?? 'unknown',
-    load: Number(load),
-  };
-}
-
-const describe = ({ date, kernel, node, cores, cpu, load }: ReturnType<typeof machine>) =>
-  `${date}, Linux ${kernel}, Node ${node}, ${cores} cores of ${cpu}, load ${load} at the start`;
 
 for (const flag of flags)
   if (!FLAGS.includes(flag)) refuse([`${flag} is not known; there are ${FLAGS.join(', ')}`]);
 if (flags.has('--list')) {
-  for (const { name, what } of ROWS) process.stdout.write(`${name.padEnd(14)}${what}\n`);
+  for (const { name, what } of ROWS) process.stdout.write(`${name.padEnd(17)}${what}\n`);
   process.exit(0);
 }
 const lacking = await missing(['ip', 'bridge', 'nsenter', 'unshare', 'etcd']);
 if (lacking.length > 0) refuse(lacking);
 const rows = chosen();
-const before = machine();
+const machine = await describeMachine();
 const all: Measured[] = [];
 for (const row of rows) all.push(await measure(row));
-if (flags.has('--json')) process.stdout.write(`${asJson(all, before)}\n`);
-else if (flags.has('--markdown')) process.stdout.write(`${describe(before)}\n\n${asMarkdown(all)}\n`);
+if (flags.has('--json')) process.stdout.write(`${toJson({ machine, rows: all })}\n`);
 else {
   const table = drawTable(all, painter(process.stdout));
-  process.stdout.write(`\n${describe(before)}\n\n${table.join('\n')}\n`);
+  process.stdout.write(`\n${describe(machine)}\n\n${table.join('\n')}\n`);
 }
 // A budget that is not met is a finding, not a failure; a row that could not be measured is one.
 process.exit(all.some(({ error }) => error !== undefined) ? 1 : 0);

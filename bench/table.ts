@@ -1,21 +1,13 @@
-/** The table that `make bench` prints at the end, and its form for machines. */
+/** The table that `make bench` prints at the end, and its form for docs/benchmarks.md. */
 import type { Paint } from './drawing.js';
+import { type Measured, ratioOf } from './report.js';
 import type { Figure } from './row.js';
 
-export interface Measured {
-  readonly row: string;
-  readonly figures: readonly Figure[];
-  /** Why there are none. */
-  readonly error?: string;
-}
-
-const HEAD = ['row', 'figure', 'p50', 'p95', 'p99', 'n', 'floor of the same run', 'ratio', 'budget', 'met'];
-const NUMERIC = new Set([2, 3, 4, 5, 7]);
-
-export function ratioOf({ ours, floor, pairedRatio }: Figure): number | undefined {
-  if (pairedRatio !== undefined) return pairedRatio;
-  return floor === undefined ? undefined : ours.p50 / floor.value;
-}
+const HEAD = [
+  ...['row', 'figure', 'p50', 'p95', 'p99', 'rate', 'n'],
+  ...['floor of the same run', 'ratio', 'budget', 'met'],
+];
+const NUMERIC = new Set(['p50', 'p95', 'p99', 'rate', 'n', 'ratio'].map(head => HEAD.indexOf(head)));
 
 const round = (value: number) => {
   if (Math.abs(value) >= 1000) return value.toFixed(0);
@@ -24,18 +16,27 @@ const round = (value: number) => {
 const show = (value: number | undefined, unit = '') =>
   value === undefined || Number.isNaN(value) ? '' : `${round(value)}${unit === '' ? '' : ` ${unit}`}`;
 
-const verdict = (met: boolean | undefined) => (met === undefined ? '' : met ? 'yes' : 'NO');
+/** null is undefined in JSON's words. */
+const verdict = (met: boolean | null | undefined) =>
+  met === undefined || met === null ? '' : met ? 'yes' : 'NO';
+
+function floorCell({ floor, beside = [], unit }: Figure): string {
+  const others = beside.map(({ what, value }) => `${what} ${show(value)}`);
+  const own = floor ? [`${show(floor.value, unit)} ${floor.what}`] : [];
+  return [...own, ...others].join('; ');
+}
 
 function cells(row: string, figure: Figure): string[] {
-  const { what, ours, unit, floor, budget, met } = figure;
+  const { what, ours, unit, budget, met } = figure;
   return [
     row,
     what,
     show(ours.p50, unit),
     show(ours.p95),
     show(ours.p99),
+    show(ours.perSecond, '/s'),
     ours.count > 1 ? String(ours.count) : '',
-    floor ? `${show(floor.value, unit)} ${floor.what}` : '',
+    floorCell(figure),
     show(ratioOf(figure)),
     budget,
     verdict(met),
@@ -61,33 +62,27 @@ export function drawTable(all: readonly Measured[], paint: Paint): string[] {
     return each.at(-1) === 'NO' ? paint(text, 'red') : text;
   });
   const rule = widths.map(width => '─'.repeat(width)).join('──');
-  return [paint(line(HEAD), 'bold'), rule, ...body, rule, ...notesOf(all)];
+  const notes = all.flatMap(each => notesOf(each).map(note => `${each.row}: ${note}`));
+  return [paint(line(HEAD), 'bold'), rule, ...body, rule, ...notes];
 }
 
-/** The table for docs/benchmarks.md. */
+/** A heading, a table and its notes for each row. */
 export function asMarkdown(all: readonly Measured[]): string {
   const line = (texts: readonly string[]) => `| ${texts.join(' | ')} |`;
-  const rows = all.flatMap(({ row, figures }) => figures.map(figure => line(cells(row, figure))));
-  return [
-    line(HEAD),
-    line(HEAD.map(() => '---')),
-    ...rows,
-    '',
-    ...notesOf(all).map(note => `- ${note}`),
-  ].join('\n');
+  return all
+    .map(measured => {
+      const { row, what, figures } = measured;
+      const rows = figures.map(figure => line(cells(row, figure).slice(1)));
+      const head = HEAD.slice(1);
+      const table = rows.length > 0 ? [line(head), line(head.map(() => '---')), ...rows, ''] : [];
+      const notes = notesOf(measured).map(note => `- ${note}`);
+      return [`### ${row}`, '', `${what}.`, '', ...table, ...notes].join('\n').trimEnd();
+    })
+    .join('\n\n');
 }
 
-const notesOf = (all: readonly Measured[]): string[] =>
-  all.flatMap(({ row, figures, error }) => [
-    ...(error ? [`${row} could not be measured: ${error}`] : []),
-    ...new Set(figures.flatMap(({ note }) => (note ? [`${row}: ${note}`] : []))),
-  ]);
-
-/** One object a figure, with its row's name. */
-export function asJson(all: readonly Measured[], machine: object): string {
-  const figures = all.flatMap(({ row, figures }) =>
-    figures.map(figure => ({ row, ...figure, ratio: ratioOf(figure) })),
-  );
-  const errors = all.flatMap(({ row, error }) => (error ? [{ row, error }] : []));
-  return JSON.stringify({ machine, figures, errors }, undefined, 2);
-}
+/** Each once. */
+const notesOf = ({ figures, error }: Measured): string[] => [
+  ...(error ? [`could not be measured: ${error}`] : []),
+  ...new Set(figures.flatMap(({ note }) => (note ? [note] : []))),
+];
