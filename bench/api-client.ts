@@ -65,7 +65,8 @@ export class ApiClient {
   }
 }
 
+/** Of GET /status, what the benchmark needs. */
 export interface AgentStatus {
-  readonly last_reconcile_at: string | null;
-  readonly [field: string]: unknown;
+  /** Whether the agent has its host name. */
+  readonly name: { readonly state: string };
 }

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../test/support/until.js';
 import type { BenchHost } from './lab.js';
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 30_000;
 type Verb = 'add' | 'del';
 
 export const monotonicMs = () => Number(process.hrtime.bigint()) / 1e6;

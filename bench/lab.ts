@@ -79,7 +79,18 @@ export class BenchAgent implements AsyncDisposable {
       }
       await sleep(POLL_MS);
     }
-    return new BenchAgent(host, daemon, plugin, performance.now() - startedAt);
+    const agent = new BenchAgent(host, daemon, plugin, performance.now() - startedAt);
+    await agent.#untilServing();
+    return agent;
+  }
+
+  /** Docker's calls are refused for as long as etcd has not confirmed the host's name. */
+  async #untilServing(): Promise<void> {
+    const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
+    const serving = async () => (await client.status()).name.state === 'held';
+    const what = `the agent on ${this.host.name} has its name`;
+    await until(serving, { what, everyMs: 20, timeoutMs: PATIENCE_MS });
+    client.close();
   }
 
   /** Another connection of its own, as another thread of dockerd would have. */
@@ -91,15 +102,9 @@ export class BenchAgent implements AsyncDisposable {
     return this.process.pid;
   }
 
-  /** A connection to the HTTP API, once that is served: after the plugin socket. */
-  async api(): Promise<ApiClient> {
-    const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
-    await until(() => client.status(), {
-      what: `the API on ${this.host.name} is served`,
-      everyMs: POLL_MS,
-      timeoutMs: PATIENCE_MS,
-    });
-    return client;
+  /** A connection to the HTTP API of its own. */
+  api(): ApiClient {
+    return new ApiClient(this.host.namespaces.path(API_SOCKET));
   }
 
   /** Resident memory in MB (10^6 bytes). */

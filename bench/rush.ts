@@ -46,7 +46,7 @@ export async function rushClients(
   const crowd = crowds++;
   for (const agent of agents) {
     const [keeper = '', ...targets] = await makeTargets(agent.host, perAgent + 1, `crowd-${crowd}`);
-    const api = await agent.api();
+    const api = agent.api();
     for (const network of networks) kept.push({ api, id: (await api.attach(network, keeper)).id });
     for (const [index, netns] of targets.entries()) {
       // Everybody begins with another network.
@@ -54,7 +54,7 @@ export async function rushClients(
         ...networks.slice(index % networks.length),
         ...networks.slice(0, index % networks.length),
       ];
-      list.push({ api: await agent.api(), netns, networks: turned });
+      list.push({ api: agent.api(), netns, networks: turned });
     }
   }
   return {

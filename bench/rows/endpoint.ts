@@ -25,7 +25,7 @@ export const endpointRow: Row = {
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
-    const api = await agent.api();
+    const api = agent.api();
     const [netns = '', keeper = ''] = await makeTargets(lab.host(0), 2);
     const alone = new Place('1 network', [await api.createNetwork({ name: 'alone' })], {
       api,

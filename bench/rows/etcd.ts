@@ -27,7 +27,7 @@ export const etcdRow: Row = {
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
-    const api = await agent.api();
+    const api = agent.api();
     const [netns = ''] = await makeTargets(lab.host(0), 1);
     const operations = [...(await overApi(lab, api, netns)), ...(await overPlugin(lab, agent.plugin))];
     const figures: Figure[] = [];

@@ -75,7 +75,7 @@ async function overApi(lab: BenchLab, floor: KernelFloor, say: Say): Promise<Fig
     );
   }
   await using agent = await lab.startAgent();
-  const api = await agent.api();
+  const api = agent.api();
   const [netns = ''] = await makeTargets(lab.host(0), 1);
   const bare = await openBareEndpoint(lab.store, 'netns');
   const figures: Figure[] = [];

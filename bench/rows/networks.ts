@@ -29,7 +29,7 @@ export const networksRow: Row = {
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
-    const api = await agent.api();
+    const api = agent.api();
     const all: Samples[] = [];
     await eachSize(lab, async networks => {
       say(`${networks} networks`);
@@ -47,7 +47,7 @@ export const vniRow: Row = {
   async run(say) {
     await using lab = await BenchLab.start(AGENTS);
     const agents = await lab.startAgents(0, AGENTS);
-    const callers = await Promise.all(agents.map(agent => agent.api()));
+    const callers = agents.map(agent => agent.api());
     const figures: Figure[] = [];
     await eachSize(lab, async networks => {
       const races: Race[] = [];

@@ -23,7 +23,7 @@ export const eventLoopRow: Row = {
       nodeFlags: ['--import', PRELOAD],
       env: { BENCH_PROBE: file },
     });
-    const api = await agent.api();
+    const api = agent.api();
     const network = await api.createNetwork({ name: 'busy' });
     api.close();
     await using clients = await rushClients([agent], { networks: [network], perAgent: CLIENTS });

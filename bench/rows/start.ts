@@ -89,7 +89,7 @@ const TARGET = '/run/netns/target-0';
 async function makeEndpoints(lab: BenchLab, agents: readonly BenchAgent[], ids: readonly NetworkId[]) {
   const targets = await makeTargets(lab.host(0), PER_NETWORK);
   const [elsewhere = ''] = await makeTargets(lab.host(1), 1);
-  const [here, there] = await Promise.all(agents.map(agent => agent.api()));
+  const [here, there] = agents.map(agent => agent.api());
   if (!here || !there) throw new Error('Two agents are needed');
   const remote = await there.attach(ids[0] ?? '', elsewhere);
   const wishes = ids.flatMap((id, network) => targets.map(netns => ({ id, netns, network })));
@@ -99,7 +99,7 @@ async function makeEndpoints(lab: BenchLab, agents: readonly BenchAgent[], ids: 
       addresses.set(`${next.network} ${next.netns}`, (await api.attach(next.id, next.netns)).address);
     }
   };
-  const callers = await Promise.all(times(CALLERS).map(() => agents[0]?.api()));
+  const callers = times(CALLERS).map(() => agents[0]?.api());
   await Promise.all(callers.flatMap(api => (api ? [worker(api)] : [])));
   for (const api of [here, there, ...callers]) api?.close();
   const neighbour = addresses.get(`1 ${targets[1]}`) ?? '';
