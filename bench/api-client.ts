@@ -48,8 +48,8 @@ export class ApiClient {
     await this.#call('DELETE', `/endpoints/${id}`);
   }
 
-  status(): Promise<AgentStatus> {
-    return this.#call('GET', '/status');
+  async status(): Promise<AgentStatus> {
+    return (await this.#call<{ status: AgentStatus }>('GET', '/status')).status;
   }
 
   /** @throws Error with the API's own text when it refuses. */
