@@ -1,5 +1,5 @@
 /**
- * Hears of forwarding entries in one namespace: a child there listens to rtnetlink (floor.c, with the kernel's clock;
+ * Hears of forwarding entries in one namespace: a child there listens to rtnetlink (fdb-monitor.c, with the kernel's clock;
  * `bridge monitor fdb` where no compiler is), so that nothing polls the kernel.
  */
 import type { ChildProcess } from 'node:child_process';
@@ -27,13 +27,13 @@ export class FdbListener implements Disposable {
     this.#child = child;
   }
 
-  /** @param program the compiled floor, where there is one */
+  /** @param program fdb-monitor, compiled, where a compiler is */
   static async open(
     { namespaces }: BenchHost,
     netns: string,
     program: string | undefined,
   ): Promise<FdbListener> {
-    const argv = program ? [program, 'monitor'] : ['bridge', 'monitor', 'fdb'];
+    const argv = program ? [program] : ['bridge', 'monitor', 'fdb'];
     const child = namespaces.spawn(argv, { stdio: ['ignore', 'pipe', 'inherit'], netns });
     const listener = new FdbListener(program ? 'an rtnetlink listener' : 'bridge monitor', child);
     if (!child.stdout) throw new Error('The listener has no output');

@@ -3,13 +3,14 @@
  *
  *   floor endpoints   makes an overlay of its own; for each number N on standard input: N veth pairs from it into
  *                     the host's namespace, as `plug` in overlay/endpoint.ts; prints N durations in nanoseconds
+ *   floor attached    the same into a namespace of its own, where the far end gets an address and is brought up
  *   floor entries     for each number N: a VXLAN in a fresh namespace gets N ARP and N FDB entries in batches of
  *                     128, acknowledged at the last; prints one duration in nanoseconds
- *   floor monitor     prints `TIME add|del MAC` for every change of a forwarding entry here; TIME is CLOCK_MONOTONIC
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
@@ -182,7 +183,37 @@ static void delete_group(int fd) {
   exchange(fd, "delete");
 }
 
-static uint64_t plug(int overlay, int target, unsigned number) {
+/* What the API does in a container's namespace, and Docker itself does after Join. */
+static void bring_up(int target, const char *name, unsigned number) {
+  uint8_t none = IN6_ADDR_GEN_MODE_NONE, address[4] = {10, 99, number >> 8, number};
+  struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_prefixlen = 24};
+  begin(RTM_NEWLINK, 0);
+  link_header(0, 0);
+  attribute_text(IFLA_IFNAME, name);
+  struct rtattr *families = nest(IFLA_AF_SPEC), *ipv6 = nest(AF_INET6);
+  attribute_u8(IFLA_INET6_ADDR_GEN_MODE, none);
+  unnest(ipv6);
+  unnest(families);
+  end();
+  begin(RTM_NEWLINK, 0);
+  link_header(0, 1);
+  attribute_text(IFLA_IFNAME, name);
+  end();
+  begin(RTM_GETLINK, 0);
+  link_header(0, 0);
+  attribute_text(IFLA_IFNAME, name);
+  end();
+  header.ifa_index = exchange(target, "far end");
+  begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+  put(&header, sizeof header);
+  attribute(IFA_LOCAL, address, 4);
+  attribute(IFA_ADDRESS, address, 4);
+  end();
+  exchange(target, "address");
+}
+
+/* `far_socket`: a route socket in the target, or -1 when its end stays as it is. */
+static uint64_t plug(int overlay, int target, int far_socket, unsigned number) {
   char near[16], far[16];
   uint8_t mac[6] = {2, 0x85, 0, 0, number >> 8, number};
   snprintf(near, sizeof near, "floor%08x", number);
@@ -195,6 +226,7 @@ static uint64_t plug(int overlay, int target, unsigned number) {
   attribute(NDA_LLADDR, mac, 6);
   end();
   exchange(overlay, "static entry");
+  if (far_socket >= 0) bring_up(far_socket, far, number);
   uint64_t took = now() - started;
   begin(RTM_SETLINK, 0); /* for the deletion of all at once */
   link_header(index, 0);
@@ -204,15 +236,32 @@ static uint64_t plug(int overlay, int target, unsigned number) {
   return took;
 }
 
-static void endpoints(int home) {
+/* As overlay/settings.ts: an interface that comes up tells nobody. Absent in a kernel without IPv6. */
+static void no_link_local(void) {
+  int fd = open("/proc/sys/net/ipv6/conf/all/addr_gen_mode", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  if (write(fd, "1", 1) != 1) die("addr_gen_mode", errno);
+  close(fd);
+}
+
+static int fresh_namespace(void) {
   if (unshare(CLONE_NEWNET) < 0) die("unshare", errno);
+  return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+}
+
+static void endpoints(int home, int attached) {
+  int target = attached ? fresh_namespace() : home, far_socket = attached ? route_socket() : -1;
+  fresh_namespace();
+  no_link_local();
   int overlay = route_socket();
   new_link("br0", 2, "bridge");
   new_link("vxlan0", 3, "vxlan");
   exchange(overlay, "overlay");
   if (setns(home, CLONE_NEWNET) < 0) die("setns", errno);
   for (unsigned count, number = 0; scanf("%u", &count) == 1;) {
-    for (unsigned i = 0; i < count; i++) printf("%llu ", (unsigned long long)plug(overlay, home, number++));
+    for (unsigned i = 0; i < count; i++) {
+      printf("%llu ", (unsigned long long)plug(overlay, target, far_socket, number++));
+    }
     delete_group(overlay);
     printf("\n");
     fflush(stdout);
@@ -253,38 +302,13 @@ static void entries(int home) {
   }
 }
 
-static void monitor(void) {
-  static char in[65536];
-  int fd = route_socket(), group = RTNLGRP_NEIGH;
-  if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) die("join", errno);
-  printf("ready\n");
-  fflush(stdout);
-  for (;;) {
-    int length = recv(fd, in, sizeof in, 0);
-    uint64_t at = now();
-    if (length < 0) die("recv", errno);
-    for (struct nlmsghdr *each = (void *)in; NLMSG_OK(each, (unsigned)length); each = NLMSG_NEXT(each, length)) {
-      struct ndmsg *header = NLMSG_DATA(each);
-      if (header->ndm_family != AF_BRIDGE) continue;
-      int left = each->nlmsg_len - NLMSG_LENGTH(sizeof *header);
-      for (struct rtattr *a = (void *)(header + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-        uint8_t *m = RTA_DATA(a);
-        if (a->rta_type != NDA_LLADDR) continue;
-        printf("%llu %s %02x:%02x:%02x:%02x:%02x:%02x\n", (unsigned long long)at,
-               each->nlmsg_type == RTM_NEWNEIGH ? "add" : "del", m[0], m[1], m[2], m[3], m[4], m[5]);
-      }
-    }
-    fflush(stdout);
-  }
-}
-
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   if (home < 0) die("/proc/self/ns/net", errno);
-  if (!strcmp(what, "endpoints")) endpoints(home);
+  if (!strcmp(what, "endpoints")) endpoints(home, 0);
+  else if (!strcmp(what, "attached")) endpoints(home, 1);
   else if (!strcmp(what, "entries")) entries(home);
-  else if (!strcmp(what, "monitor")) monitor();
-  else die("usage: floor endpoints|entries|monitor", EINVAL);
+  else die("usage: floor endpoints|attached|entries", EINVAL);
   return 0;
 }

@@ -17,22 +17,24 @@ export interface KernelFloor extends AsyncDisposable {
   readonly judges: boolean;
   /** For `count` veth pairs as endpoints have them: one duration each. */
   endpoints(count: number): Promise<number[]>;
+  /** The same with the far end addressed and up, in a namespace of its own. */
+  attached(count: number): Promise<number[]>;
   /** For two entries for each of `count` remote endpoints, altogether. */
   entries(count: number): Promise<number>;
 }
 
+type Program = 'floor' | 'fdb-monitor' | 'round-trips';
+
 /** A compiled program of this folder; undefined without a compiler. */
-export async function compile(name: 'floor' | 'round-trips', directory: string): Promise<string | undefined> {
+export async function compile(name: Program, directory: string): Promise<string | undefined> {
   if (!(await hasProgram('gcc'))) return undefined;
   const program = join(directory, name);
   await ok(['gcc', '-O2', '-o', program, source(`${name}.c`)]);
   return program;
 }
 
-export const compileFloor = (directory: string) => compile('floor', directory);
-
 export async function openFloor(host: BenchHost): Promise<KernelFloor> {
-  const program = await compileFloor(host.root);
+  const program = await compile('floor', host.root);
   return program ? new CompiledFloor(host, program) : new BatchFloor(host);
 }
 
@@ -40,17 +42,18 @@ class CompiledFloor implements KernelFloor {
   readonly label = 'C loop';
   readonly judges = true;
   readonly #endpoints: LineChild;
+  readonly #attached: LineChild;
   readonly #entries: LineChild;
 
   constructor({ namespaces }: BenchHost, program: string) {
-    this.#endpoints = new LineChild(namespaces.spawn([program, 'endpoints'], { stdio: 'pipe' }));
-    this.#entries = new LineChild(namespaces.spawn([program, 'entries'], { stdio: 'pipe' }));
+    const child = (what: string) => new LineChild(namespaces.spawn([program, what], { stdio: 'pipe' }));
+    this.#endpoints = child('endpoints');
+    this.#attached = child('attached');
+    this.#entries = child('entries');
   }
 
-  async endpoints(count: number): Promise<number[]> {
-    const line = await this.#endpoints.ask(String(count));
-    return line.trim().split(' ').map(milliseconds);
-  }
+  endpoints = (count: number) => durations(this.#endpoints, count);
+  attached = (count: number) => durations(this.#attached, count);
 
   async entries(count: number): Promise<number> {
     return milliseconds(await this.#entries.ask(String(count)));
@@ -58,8 +61,14 @@ class CompiledFloor implements KernelFloor {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#endpoints[Symbol.asyncDispose]();
+    await this.#attached[Symbol.asyncDispose]();
     await this.#entries[Symbol.asyncDispose]();
   }
+}
+
+async function durations(child: LineChild, count: number): Promise<number[]> {
+  const line = await child.ask(String(count));
+  return line.trim().split(' ').map(milliseconds);
 }
 
 const milliseconds = (nanoseconds: string) => Number(nanoseconds) / 1e6;
@@ -77,7 +86,14 @@ class BatchFloor implements KernelFloor {
   }
 
   /** One `ip -batch` for all of them: its own start is shared among them. */
-  async endpoints(count: number): Promise<number[]> {
+  endpoints = (count: number) => this.#plug(count, () => []);
+  attached = (count: number) =>
+    this.#plug(count, number => [
+      `link set floort${number} up`,
+      `addr add 10.99.${number >> 8}.${number & 255}/24 dev floort${number}`,
+    ]);
+
+  async #plug(count: number, far: (number: number) => readonly string[]): Promise<number[]> {
     const { namespaces } = this.#host;
     await this.#make();
     const numbers = times(count).map(() => this.#next++);
@@ -87,7 +103,7 @@ class BatchFloor implements KernelFloor {
     );
     const inside = numbers.map(number => `link set floor${number} master br0 up`);
     const startedAt = performance.now();
-    await namespaces.exec(['ip', '-batch', '-'], { input: input.join('\n') });
+    await namespaces.exec(['ip', '-batch', '-'], { input: [...input, ...numbers.flatMap(far)].join('\n') });
     await namespaces.exec(['ip', '-n', NETNS, '-batch', '-'], { input: inside.join('\n') });
     const each = (performance.now() - startedAt) / count;
     await this.#remove();

@@ -104,8 +104,8 @@ async function measurePlan(plan: Plan, { agents, ids, pids, say }: Scene): Promi
 async function kernelRate(floor: KernelFloor, plan: Plan): Promise<Floor> {
   const { clientsPerAgent, endpointsPerClient, networks } = plan;
   const ports = Math.ceil((clientsPerAgent * endpointsPerClient) / networks);
-  await floor.endpoints(WARM_UP);
-  const durations = await floor.endpoints(Math.max(ports, PORTS_AT_LEAST));
+  await floor.attached(WARM_UP);
+  const durations = await floor.attached(Math.max(ports, PORTS_AT_LEAST));
   const totalMs = durations.reduce((sum, each) => sum + each, 0);
   return { what: `${floor.label}, kernel work alone`, value: (durations.length / totalMs) * 1000 };
 }

@@ -107,7 +107,7 @@ async function measureAlone(lab: BenchLab, place: Place): Promise<Figure[]> {
     await place.cycle();
     await sleep(PAUSE_MS);
     transaction.push(await timed(bare));
-    kernel.push(...(await floor.endpoints(1)));
+    kernel.push(...(await floor.attached(1)));
   }
   return alone(place, floor, [median(transaction), median(kernel)]);
 }

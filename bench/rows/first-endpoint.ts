@@ -103,7 +103,7 @@ async function measure(size: number, { api, network, netns, floor, bare }: Scene
     const took = performance.now() - startedAt;
     await api.deleteEndpoint(id);
     await sleep(GONE_MS);
-    const [plug = 0] = await floor.endpoints(1);
+    const [plug = 0] = await floor.attached(1);
     const alone = (await timed(bare)) + plug + (await floor.entries(size));
     if (round === 0) continue;
     ours.push(took);

@@ -9,7 +9,7 @@ import type { NetworkId } from '../../model/scalars.js';
 import { transact, type Write } from '../../store/transaction.js';
 import { BareWatcher } from '../bare-watcher.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
-import { compileFloor } from '../floor.js';
+import { compile } from '../floor.js';
 import { type BenchAgent, BenchLab, KEYS } from '../lab.js';
 import { type Figure, median, numbersOf, percentile, type Row, rounds, times, unjudged } from '../row.js';
 import {
@@ -88,7 +88,7 @@ class Watched implements AsyncDisposable {
   static async open(lab: BenchLab): Promise<Watched> {
     const { id, writes } = networkWrites({ name: 'watched', vni: 9_999, range: RANGE });
     await seed(lab.store, writes);
-    return new Watched(lab, id, await BareWatcher.open(lab.store), await compileFloor(lab.root));
+    return new Watched(lab, id, await BareWatcher.open(lab.store), await compile('fdb-monitor', lab.root));
   }
 
   /** Starts agents until there are `count`, each with an endpoint in the network. */

@@ -5,7 +5,7 @@ import { SteadyPing } from '../../test/support/steady-ping.js';
 import type { ApiClient } from '../api-client.js';
 import { cpuBetween, cpuTimeOfAll } from '../cpu.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
-import { compileFloor } from '../floor.js';
+import { compile } from '../floor.js';
 import { type BenchAgent, BenchLab, makeTargets, someAtOnce } from '../lab.js';
 import {
   type Figure,
@@ -118,7 +118,7 @@ interface Starts {
 
 /** While the agent is away every network gets an endpoint elsewhere: the last entry says when the start's work is done. */
 async function restarts(lab: BenchLab, agents: BenchAgent[], { networks, say }: Full): Promise<Starts> {
-  const program = await compileFloor(lab.root);
+  const program = await compile('fdb-monitor', lab.root);
   const listeners = await someAtOnce(networks, ({ id }) =>
     FdbListener.open(lab.host(0), `/run/netns/sc-ns-${id}`, program),
   );
