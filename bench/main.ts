@@ -2,6 +2,7 @@
  * `make bench`: every row of the table of budgets, each beside a floor that was measured in the same run.
  * ROW=name picks one; `--json` prints the figures for machines, `--list` the rows.
  */
+import { constants } from 'node:os';
 import { painter } from './drawing.js';
 import { describe, describeMachine, type Measured, toJson } from './report.js';
 import { missing } from './requirements.js';
@@ -59,11 +60,19 @@ if (lacking.length > 0) refuse(lacking);
 const rows = chosen();
 const machine = await describeMachine();
 const all: Measured[] = [];
-for (const row of rows) all.push(await measure(row));
-if (flags.has('--json')) process.stdout.write(`${toJson({ machine, rows: all })}\n`);
-else {
+
+function print(): void {
+  if (flags.has('--json')) return void process.stdout.write(`${toJson({ machine, rows: all })}\n`);
   const table = drawTable(all, painter(process.stdout));
   process.stdout.write(`\n${describe(machine)}\n\n${table.join('\n')}\n`);
 }
+
+// What was measured so far is not lost; labs are swept by their guardian.
+process.once('SIGINT', () => {
+  print();
+  process.exit(128 + constants.signals.SIGINT);
+});
+for (const row of rows) all.push(await measure(row));
+print();
 // A budget that is not met is a finding, not a failure; a row that could not be measured is one.
 process.exit(all.some(({ error }) => error !== undefined) ? 1 : 0);
