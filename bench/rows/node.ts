@@ -1,8 +1,8 @@
 /** Node itself under load: how late the main thread's timers are, and how long it collects garbage. */
-import { readFile, rm } from 'node:fs/promises';
+import { access, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { until } from '../../test/support/until.js';
-import { type BenchAgent, BenchLab } from '../lab.js';
+import { BenchLab } from '../lab.js';
 import type { Probed } from '../node-probe.js';
 import { median, type Row, rounds, single, times, unjudged } from '../row.js';
 import { pidsOf, rush, rushClients } from '../rush.js';
@@ -28,32 +28,56 @@ export const eventLoopRow: Row = {
     api.close();
     await using clients = await rushClients([agent], { networks: [network], perAgent: CLIENTS });
     await rush(clients.list, EACH, pidsOf(lab, [agent])); // to warm up
-    await takeProbe(agent, file);
+    const idle = await startIdle(lab);
+    const ours: Probe = { file, signal: () => agent.process.signal('SIGUSR2') };
+    await takeProbe(ours);
+    await takeProbe(idle);
     const probes: Probed[] = [];
+    const beside: Probed[] = [];
     for (const _ of times(rounds(ROUNDS))) {
       const { perSecond } = await rush(clients.list, EACH, pidsOf(lab, [agent]));
-      const probed = await takeProbe(agent, file);
+      const probed = await takeProbe(ours);
+      beside.push(await takeProbe(idle));
       say(
         `${perSecond.toFixed(0)}/s made, delay p99 ${probed.delayP99.toFixed(1)} ms, at most ${probed.delayMax.toFixed(1)} ms`,
       );
       probes.push(probed);
     }
-    return figures(probes);
+    return figures(probes, beside);
   },
 };
 
+interface Probe {
+  readonly file: string;
+  signal(): void;
+}
+
+/** A process that does nothing: how late a timer is because the machine is busy. It ends with the lab. */
+async function startIdle(lab: BenchLab): Promise<Probe> {
+  const file = join(lab.root, 'idle-probe.json');
+  const argv = [process.execPath, '--import', PRELOAD, '--eval', 'setInterval(() => {}, 1000)'];
+  const env = { ...process.env, BENCH_PROBE: file };
+  const child = lab.host(0).namespaces.spawn(argv, { stdio: 'ignore', env });
+  child.unref();
+  await until(() => access(file).then(() => true), {
+    what: 'an idle process has started',
+    timeoutMs: 15_000,
+  });
+  return { file, signal: () => child.kill('SIGUSR2') };
+}
+
 /** What happened since the last time. */
-async function takeProbe(agent: BenchAgent, file: string): Promise<Probed> {
+async function takeProbe({ file, signal }: Probe): Promise<Probed> {
   await rm(file, { force: true });
-  agent.process.signal('SIGUSR2');
+  signal();
   const text = await until(() => readFile(file, 'utf8'), {
-    what: 'the agent tells of its event loop',
+    what: 'a process tells of its event loop',
     everyMs: 5,
   });
   return JSON.parse(text) as Probed;
 }
 
-function figures(probes: readonly Probed[]) {
+function figures(probes: readonly Probed[], idle: readonly Probed[]) {
   const middle = (of: (probed: Probed) => number) => median(probes.map(of));
   const p99 = middle(({ delayP99 }) => delayP99);
   const worst = Math.max(...probes.map(({ delayMax }) => delayMax));
@@ -62,6 +86,9 @@ function figures(probes: readonly Probed[]) {
       what: `event-loop delay, ${CLIENTS} clients`,
       unit: 'ms',
       ours: { p50: middle(({ delayP50 }) => delayP50), p99, count: probes.length },
+      beside: [
+        { what: 'p99 of a process that does nothing', value: median(idle.map(({ delayP99 }) => delayP99)) },
+      ],
       budget: `p99 < ${BUDGET_MS} ms`,
       met: p99 < BUDGET_MS,
       note: `medians of the rounds; the longest delay of all was ${worst.toFixed(1)} ms`,

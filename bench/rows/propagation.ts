@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EndpointRecord } from '../../model/records.js';
 import type { NetworkId } from '../../model/scalars.js';
 import { transact, type Write } from '../../store/transaction.js';
+import { until } from '../../test/support/until.js';
 import { BareWatcher } from '../bare-watcher.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
 import { compile } from '../floor.js';
@@ -32,6 +33,7 @@ const EVERY_MS_OF_A_CROWD = 100; // all agents of the crowd share this machine
 const BUDGET_MS = 5;
 const CROWDS = [10, 50];
 
+const ATTACHED_WITHIN_MS = 60_000;
 const STEADY_AGENTS = 10;
 const STEADY_EVERY_MS = 10;
 const STEADY_MS = 60_000;
@@ -95,7 +97,10 @@ class Watched implements AsyncDisposable {
   async add(count: number): Promise<void> {
     for (const agent of await this.lab.startAgents(this.agents.length, count)) {
       this.agents.push(agent);
-      await agent.plugin.attach(await agent.plugin.createNetwork({ 'sand-id': this.id }));
+      const network = await agent.plugin.createNetwork({ 'sand-id': this.id });
+      // While fifty agents start, a call may find no end in its time; Docker's user would try again, too.
+      const what = `${agent.host.name} has an endpoint`;
+      await until(() => agent.plugin.attach(network), { timeoutMs: ATTACHED_WITHIN_MS, what });
       const netns = `/run/netns/sc-ns-${this.id}`;
       this.listeners.push(await FdbListener.open(agent.host, netns, this.program));
     }
