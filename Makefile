@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench bench-docs build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults fuzz soak clean tools-up tools-plugin tools-test
+.PHONY: help up demo bench bench-docs build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults test-macvlan fuzz soak clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ bench-docs: tools-test build ## measure everything, and write the figures into d
 	@mkdir -p .build; node dist/bench/main.js --json > .build/bench.json || echo 'rows are missing: see above'
 	@node dist/bench/write-docs.js .build/bench.json
 
-test: tools-test ok test-kernel test-docker test-faults ## everything: types, lint, layers, pure, etcd, kernel, docker, faults
+test: tools-test ok test-kernel test-docker test-faults test-macvlan ## everything: types, lint, layers, pure, etcd, kernel, docker, faults, and what concerns macvlans once more
 
 ok: types lint test-pure test-etcd ## what must be green before every commit
 
@@ -51,6 +51,14 @@ test-docker: build tools-test ## real dockerds in namespaces (root)
 
 test-faults: build tools-test ## what must hold when things break: crashes, damage, a bad etcd (root)
 	@$(JEST) --runInBand dist/test/faults
+
+# Those that the data plane concerns; doors, keys and addresses are the same for both.
+MACVLAN_TESTS := dist/test/kernel \
+	$(addprefix dist/test/docker/,two-hosts container-life failures connect) \
+	$(addprefix dist/test/faults/,kernel-damage crash schedules verify invariants machine-restart hosts restored-etcd)
+
+test-macvlan: build tools-test ## kernel, docker and faults once more, with macvlans for bridges (root)
+	@SAND_TEST_DATAPLANE=macvlan $(JEST) --runInBand $(MACVLAN_TESTS)
 
 fuzz: build tools-test ## hostile requests to both doors of a real agent (COUNT=100000, SEED=n) (root)
 	@node dist/test/fuzz/main.js

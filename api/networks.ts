@@ -16,7 +16,7 @@ export function networkRoutes(engine: Engine): Router {
   });
 
   router.post('/', async (request, response) => {
-    const { id, name, ip_range, gateway, mtu, vxlan_vni } = parseWith(NetworkCreate, request.body);
+    const { id, name, ip_range, gateway, mtu, vxlan_vni, dataplane } = parseWith(NetworkCreate, request.body);
     await engine.ready();
     const network = await networks.create({
       id,
@@ -25,6 +25,7 @@ export function networkRoutes(engine: Engine): Router {
       gateway: gateway as InterfaceAddress | undefined,
       vni: vxlan_vni,
       mtu: mtu ?? (await engine.defaultMtu()),
+      dataPlane: dataplane,
       origin: 'api',
     });
     response.status(201).json({ network: networkJson(network) });

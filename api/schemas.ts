@@ -1,8 +1,17 @@
 /** What the HTTP API takes and answers. The requests are checked with these, and the OpenAPI document is made of them. */
 import { z } from 'zod';
 import type { Host } from '../engine/hosts.js';
+import { DATA_PLANES } from '../model/data-plane.js';
 import * as records from '../model/records.js';
-import { type EndpointRecord, type Looks, mtuOf, type Network, scalar, UUID } from '../model/records.js';
+import {
+  dataPlaneOf,
+  type EndpointRecord,
+  type Looks,
+  mtuOf,
+  type Network,
+  scalar,
+  UUID,
+} from '../model/records.js';
 import {
   parseHostName,
   parseInterfaceAddress,
@@ -44,6 +53,11 @@ export const NetworkCreate = z.strictObject({
     .max(65_535)
     .nullish()
     .meta({ description: 'Default: what the underlay carries' }),
+  dataplane: z
+    .enum(['', ...DATA_PLANES])
+    .nullish()
+    .transform(value => value || undefined)
+    .meta({ description: "How containers are reached on their hosts; default: the agent's" }),
   vxlan_vni: optional(value => parseVni(value), {
     type: 'integer',
     minimum: 1,
@@ -101,6 +115,7 @@ export const NoQuery = z.strictObject({});
 
 export const NetworkAnswer = records.NetworkRecord.extend({
   mtu: z.number().int().meta({ description: 'Of interfaces inside the network' }),
+  dataplane: z.enum(DATA_PLANES).meta({ description: 'How containers are reached on their hosts' }),
 });
 
 export const EndpointAnswer = records.EndpointRecord;
@@ -173,7 +188,11 @@ export const hostJson = ({ hostname, record, state, goneSince, endpoints }: Host
 });
 export type HostJson = Readonly<z.infer<typeof HostAnswer>>;
 
-export const networkJson = (network: Network) => ({ ...network.record, mtu: mtuOf(network) });
+export const networkJson = (network: Network) => ({
+  ...network.record,
+  mtu: mtuOf(network),
+  dataplane: dataPlaneOf(network),
+});
 export type NetworkJson = ReturnType<typeof networkJson>;
 export type EndpointJson = EndpointRecord;
 export type StatusJson = Readonly<z.infer<typeof StatusAnswer>>;

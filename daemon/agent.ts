@@ -66,6 +66,7 @@ export class Agent implements AsyncDisposable {
       vxlanPort: config.vxlanPort,
       vxlanChecksum: config.vxlanChecksum,
       maxVni: config.maxVni,
+      dataPlane: config.dataPlane,
     };
     const { log, version } = options;
     log.info('sand-agent starts', { version, hostname: host.name, vtep, plugin_socket: config.pluginSocket });

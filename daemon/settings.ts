@@ -4,6 +4,7 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { isIP } from 'node:net';
+import { DATA_PLANES, type DataPlane } from '../model/data-plane.js';
 import { invalid, parseIpv4, VNI_MAX } from '../model/scalars.js';
 import { parseEtcdHosts } from '../store/join-token.js';
 
@@ -171,6 +172,13 @@ export const SETTINGS = {
   ),
   netnsPrefix: setting('netns-prefix', ['NETNS_PREFIX'], 'sc-ns-', namePart, 'how their names begin'),
   maxVni: setting('max-vni', ['MAX_VNI'], 999_999, numberFrom(1, VNI_MAX), 'largest VNI to give'),
+  dataPlane: setting<DataPlane>(
+    'dataplane',
+    ['SAND_DATAPLANE'],
+    'bridge',
+    oneOf(DATA_PLANES),
+    `of new networks that do not say: ${DATA_PLANES.join(', ')}`,
+  ),
   vxlanPort: setting(
     'vxlan-port',
     ['SAND_VXLAN_PORT'],

@@ -117,7 +117,7 @@ export class Endpoints implements AsyncDisposable {
     }
     // Made by the original, which says so at the join only.
     if (!found.active) await this.rewrite({ ...found, active: true });
-    const ifName = await this.plug(found);
+    const ifName = await this.plug({ ...found, target_netns_path: sandbox });
     this.#sandboxes.note(id, sandbox);
     log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
     return ifName;
@@ -146,7 +146,8 @@ export class Endpoints implements AsyncDisposable {
   /** What is left behind is a stranger to the next reconcile. */
   async #unplug(record: EndpointRecord): Promise<void> {
     const { reconciler, log } = this.#deps;
-    await reconciler.unplug(record.network_id, portOf(record)).catch(error => {
+    const target_netns_path = this.targetNetnsOf(record) ?? '';
+    await reconciler.unplug(record.network_id, portOf({ ...record, target_netns_path })).catch(error => {
       log.warn('interface left behind, the reconcile removes it', {
         endpoint_id: record.id,
         err: describeError(error),

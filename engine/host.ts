@@ -1,5 +1,6 @@
 /** This host, as the engine knows it, and the names that follow from ids. */
 import { createHash } from 'node:crypto';
+import type { DataPlane } from '../model/data-plane.js';
 import {
   type EndpointId,
   type HostName,
@@ -23,6 +24,8 @@ export interface HostSettings {
   readonly vxlanPort: number;
   readonly vxlanChecksum: boolean;
   readonly maxVni: number;
+  /** Of new networks that do not say. */
+  readonly dataPlane: DataPlane;
 }
 
 /** What VXLAN adds to a packet on an IPv4 underlay: 14 Ethernet, 8 VXLAN, 8 UDP, 20 IP (RFC 7348 section 5). */

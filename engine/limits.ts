@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { COVERED_MAX } from '../ipam/pool.js';
 import { parseRange } from '../ipam/range.js';
+import type { DataPlane } from '../model/data-plane.js';
 import { ExhaustedError } from '../model/errors.js';
+import { dataPlaneOf, type Network } from '../model/records.js';
 import type { Cidr, NetworkId } from '../model/scalars.js';
 import type { Mirror } from './mirror.js';
 
@@ -11,7 +13,7 @@ import type { Mirror } from './mirror.js';
 export const ENDPOINTS_MAX = 1_022;
 const THRESHOLD = '/proc/sys/net/ipv4/neigh/default/gc_thresh3';
 const NEAR = 0.9;
-const FILES_OF_A_NETWORK = 6; // its namespace, a socket there, three settings, and one in passing
+const FILES_OF_A_NETWORK = 8; // its namespace, two sockets there, four settings, and one in passing
 const FILES_BESIDE = 512; // etcd, doors, tunnels
 
 export interface Usage {
@@ -52,21 +54,26 @@ export interface NetworkSize {
   readonly endpoints: number;
   /** On this host. */
   readonly local: number;
+  readonly dataPlane: DataPlane;
 }
 
 export const sizesOf = (mirror: Mirror): NetworkSize[] =>
-  mirror.networks().map(({ record: { id, ip_range: range } }) => {
-    return { id, range, endpoints: mirror.peers(id).size, local: mirror.localCount(id) };
+  mirror.networks().map(network => {
+    const { id, ip_range: range } = network.record;
+    const dataPlane = dataPlaneOf(network);
+    return { id, range, endpoints: mirror.peers(id).size, local: mirror.localCount(id), dataPlane };
   });
 
 /** What is used to nine tenths or more. */
 export function nearLimits(networks: readonly NetworkSize[], { openFiles, neighbours }: HostLimits): Usage[] {
   const here = networks.filter(({ local }) => local > 0);
-  const usages: Usage[] = here.map(({ id, local }) => ({
+  const bridges = here.filter(({ dataPlane }) => dataPlane === 'bridge');
+  const usages: Usage[] = bridges.map(({ id, local }) => ({
     what: `interfaces of network ${id} on this host`,
     used: local,
     limit: ENDPOINTS_MAX,
-    advice: 'a Linux bridge takes no more: put the next ones on another host, or into another network',
+    advice:
+      'a Linux bridge takes no more: put the next ones on another host, or into another network; one of macvlans has no such limit',
   }));
   if (openFiles !== undefined) {
     const used = here.length * FILES_OF_A_NETWORK + FILES_BESIDE;
@@ -94,6 +101,10 @@ export function nearLimits(networks: readonly NetworkSize[], { openFiles, neighb
   }
   return usages.filter(({ used, limit }) => used >= limit * NEAR);
 }
+
+/** How many interfaces a network can have on one host. */
+export const endpointsMaxOf = (network: Network) =>
+  dataPlaneOf(network) === 'bridge' ? ENDPOINTS_MAX : Number.POSITIVE_INFINITY;
 
 export const bridgeFull = (id: NetworkId) =>
   new ExhaustedError(

@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from '../ipam/pool.js';
 import type { Range } from '../ipam/range.js';
+import type { DataPlane } from '../model/data-plane.js';
 import { ConflictError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { Claim, type NetworkAttributes, NetworkRecord } from '../model/records.js';
+import { attributesWith, Claim, type NetworkAttributes, NetworkRecord } from '../model/records.js';
 import type { Cidr, InterfaceAddress, NetworkId, Vni } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
@@ -34,6 +35,8 @@ export interface NewNetwork {
   /** Undefined: the lowest free one. */
   readonly vni?: Vni | undefined;
   readonly mtu: number;
+  /** Undefined: this host's default. */
+  readonly dataPlane?: DataPlane | undefined;
   readonly origin: NetworkAttributes['origin'];
   /** Whether the name must be new in the cluster. */
   readonly uniqueName?: boolean;
@@ -162,10 +165,10 @@ export class NetworkCreation {
   }
 
   #creation(record: NetworkRecord): { writes: Write[]; conditions: Condition[] } {
-    const { keys, mirror } = this.#deps;
-    const { mtu, origin, uniqueName, also, gateway } = this.#wish;
+    const { keys, mirror, host } = this.#deps;
+    const { mtu, origin, uniqueName, also, gateway, dataPlane = host.dataPlane } = this.#wish;
     const { id, name, vxlan_vni } = record;
-    const attributes: NetworkAttributes = { mtu, origin };
+    const attributes = attributesWith(dataPlane, { mtu, origin });
     const writes: Write[] = [
       { put: keys.network(id), value: record },
       { put: keys.attributes(id), value: attributes },

@@ -1,10 +1,13 @@
 /** The networks of the cluster: made once, found by id or name from any host, gone when nobody needs them. */
 import { Pool } from '../ipam/pool.js';
 import { parseGateway, parseRange } from '../ipam/range.js';
+import type { DataPlane } from '../model/data-plane.js';
 import { ConflictError, NotFoundError } from '../model/errors.js';
 import {
+  attributesWith,
   BindingRecord,
   Claim,
+  dataPlaneOf,
   EndpointRecord,
   mtuOf,
   type Network,
@@ -205,7 +208,11 @@ export class Networks {
   /** Changes a network that only this host's unfinished `docker network create` knows of. */
   async reshape(
     network: Network,
-    change: { readonly gateway?: InterfaceAddress; readonly mtu?: number },
+    change: {
+      readonly gateway?: InterfaceAddress;
+      readonly mtu?: number | undefined;
+      readonly dataPlane?: DataPlane | undefined;
+    },
     pendingBinding: string,
   ): Promise<void> {
     const { store, keys, mirror } = this.#deps;
@@ -220,8 +227,9 @@ export class Networks {
       conditions.push({ empty: keys.addressOwners(id) }, { empty: keys.addressSpares(id) });
     }
     const writes: Write[] = [];
-    if (change.mtu !== undefined) {
-      writes.push({ put: keys.attributes(id), value: { origin: 'docker', mtu: change.mtu } });
+    if (change.mtu !== undefined || change.dataPlane !== undefined) {
+      const { mtu = mtuOf(network), dataPlane = dataPlaneOf(network) } = change;
+      writes.push({ put: keys.attributes(id), value: attributesWith(dataPlane, { origin: 'docker', mtu }) });
     }
     if (change.gateway) {
       const pool = Pool.fresh(id, parseRange(ip_range), change.gateway);
@@ -232,7 +240,7 @@ export class Networks {
     const result = shared ? undefined : await transact(store, { conditions, writes });
     if (!result?.committed) {
       throw new ConflictError(
-        `Network ${id} is in use and keeps its gateway ${network.record.gateway} and MTU ${mtuOf(network)}`,
+        `Network ${id} is in use and keeps its gateway ${network.record.gateway}, MTU ${mtuOf(network)} and data plane ${dataPlaneOf(network)}`,
         { network_id: id },
       );
     }

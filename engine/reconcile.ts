@@ -21,7 +21,7 @@ import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
 import { KeyedTimers } from './keyed-timers.js';
-import { bridgeFull, ENDPOINTS_MAX } from './limits.js';
+import { bridgeFull, endpointsMaxOf } from './limits.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
 import { MissingPorts, type Renamed } from './missing-ports.js';
 import { PeerChanges } from './peer-changes.js';
@@ -121,11 +121,12 @@ export class Reconciler implements AsyncDisposable {
     return this.#mutex.run(id, () => this.#reconcile(id));
   }
 
-  /** Makes the endpoint's veth pair, and the network around it when it is the first. @throws ExhaustedError: no port is left. */
+  /** Makes the endpoint's interface, and the network around it when it is the first. @throws ExhaustedError: no port is left. */
   async join(network: Network, port: WantedPort): Promise<IfName> {
     const { id } = network.record;
-    const isMany = this.#deps.mirror.localCount(id) > ENDPOINTS_MAX; // passive ones among them
-    if (isMany && this.ports.wanted(id).length > ENDPOINTS_MAX) throw bridgeFull(id);
+    const most = endpointsMaxOf(network);
+    const isMany = this.#deps.mirror.localCount(id) > most; // passive ones among them
+    if (isMany && this.ports.wanted(id).length > most) throw bridgeFull(id);
     this.ports.join(id, port);
     return this.#portChanges.plug(network, port);
   }

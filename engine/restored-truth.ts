@@ -8,7 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Addresses } from '../ipam/addresses.js';
 import { ConflictError, describeError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { type BindingRecord, type EndpointRecord, isPending, mtuOf, type Network } from '../model/records.js';
+import {
+  type BindingRecord,
+  dataPlaneOf,
+  type EndpointRecord,
+  isPending,
+  mtuOf,
+  type Network,
+} from '../model/records.js';
 import { addressOf, type EndpointId, type HostName } from '../model/scalars.js';
 import type { Keys } from '../store/keys.js';
 import type { Write } from '../store/transaction.js';
@@ -104,6 +111,7 @@ export class RestoredTruth {
       gateway,
       vni: vxlan_vni,
       mtu: mtuOf(network),
+      dataPlane: dataPlaneOf(network),
       also: () => bound,
     };
     const origin = network.attributes?.origin ?? 'api';

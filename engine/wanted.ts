@@ -1,6 +1,6 @@
 /** What the kernel of this host should have of a network: a pure function of the mirror. */
 import { ConflictError } from '../model/errors.js';
-import { type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
+import { dataPlaneOf, type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
 import type { HostName, IfName, NetnsPath, NetworkId } from '../model/scalars.js';
 import { packPeers } from '../overlay/peers.js';
 import type { RemotePeer, Underlay, WantedNetwork, WantedPort } from '../overlay/types.js';
@@ -15,7 +15,11 @@ export function portOf(record: EndpointRecord): WantedPort {
     overlayMac: record.overlay_veth_mac || undefined,
     targetMac: record.target_veth_mac,
     target: record.docker
-      ? { kind: 'host', name: (record.target_veth_name || targetVethOf(record.id)) as IfName }
+      ? {
+          kind: 'host',
+          name: (record.target_veth_name || targetVethOf(record.id)) as IfName,
+          sandbox: (record.target_netns_path as NetnsPath) || undefined,
+        }
       : {
           kind: 'netns',
           path: record.target_netns_path as NetnsPath,
@@ -50,6 +54,7 @@ export function wantedNetwork(
     udpChecksum: host.vxlanChecksum,
     local: host.vtep,
     mtu: mtuOf(network),
+    dataPlane: dataPlaneOf(network),
     gateway: record.gateway,
     ports,
     leaving,

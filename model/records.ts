@@ -3,6 +3,7 @@
  * fixed by what existing agents read and write. Unknown keys are ignored, ours are optional for everyone else.
  */
 import { z } from 'zod';
+import { DATA_PLANES, type DataPlane } from './data-plane.js';
 import {
   type Cidr,
   type EndpointId,
@@ -100,6 +101,8 @@ export const NetworkAttributes = z.object({
   mtu: z.number().int().min(68).max(65_535),
   /** A network that Docker made goes with its last binding; one made through the API stays. */
   origin: z.enum(['api', 'docker']),
+  /** Without it: bridge, as agents of the original have it. */
+  dataplane: z.enum(DATA_PLANES).optional(),
 });
 export type NetworkAttributes = Readonly<z.infer<typeof NetworkAttributes>>;
 
@@ -162,6 +165,12 @@ export interface Network {
   readonly record: NetworkRecord;
   readonly attributes: NetworkAttributes | undefined;
 }
+/** What does not say otherwise is a bridge, to agents of every version. */
+export const attributesWith = (
+  dataPlane: DataPlane,
+  rest: Omit<NetworkAttributes, 'dataplane'>,
+): NetworkAttributes => (dataPlane === 'bridge' ? rest : { ...rest, dataplane: dataPlane });
+export const dataPlaneOf = (network: Network): DataPlane => network.attributes?.dataplane ?? 'bridge';
 export const mtuOf = (network: Network): number => network.attributes?.mtu ?? LEGACY_MTU;
 
 export type { NetworkId };

@@ -1,6 +1,7 @@
 /** The veth pair of one endpoint whose target is a namespace that somebody names: any container, any process. */
 import { KernelError } from '../model/errors.js';
 import type { IfName, InterfaceAddress, MacAddress, NetnsPath } from '../model/scalars.js';
+import type { PlugContext } from './layout.js';
 import { newAddress, setNoLinkLocal } from './netlink/address.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
@@ -26,17 +27,7 @@ export const linksOf = (conn: Conn): Link[] =>
 export const findLink = (conn: Conn, name: IfName): Link | undefined =>
   conn.run([getLink(name)]).flatMap(message => parseLink(message) ?? [])[0];
 
-/** Where ports are made: sockets in the host's and the overlay's namespace. */
-export interface PlugContext {
-  readonly home: Netns;
-  readonly host: Conn;
-  readonly overlay: Conn;
-  /** Index of the bridge. */
-  readonly bridge: number;
-  readonly mtu: number;
-}
-
-type InsideTarget = Extract<PortTarget, { kind: 'netns' }>;
+export type InsideTarget = Extract<PortTarget, { kind: 'netns' }>;
 
 /**
  * Puts the target's end straight into its namespace, addressed and up. A pair that is there is kept: its end is found
@@ -109,7 +100,7 @@ export function freeTargetName(links: readonly Link[], promised: readonly IfName
 function create(
   port: WantedPort,
   far: { readonly name: IfName; readonly mac: MacAddress; readonly netns: number },
-  { overlay, bridge: master, mtu }: PlugContext,
+  { overlay, at: { gateway: master }, mtu }: PlugContext,
 ): Link {
   const { overlayVeth: name, overlayMac: mac } = port;
   const [link] = overlay
@@ -133,9 +124,12 @@ export function retireInside(
   if (link) conn.attempt(retirement(link, port.overlayVeth));
 }
 
-/** A target's end goes down and bears another name; the overlay end's, with another letter in front. */
+/** A target's interface goes down and bears another name, which no other has: its index is in it. */
 export const retirement = ({ index, up }: Link, overlayVeth: IfName): Request[] => [
   // Down first: an interface that is up keeps its name.
   ...(up ? [setLink({ index }, { up: false })] : []),
-  setLink({ index }, { rename: `x${overlayVeth.slice(1)}` as IfName, group: REMOVAL_GROUP }),
+  setLink(
+    { index },
+    { rename: `x${index.toString(36)}${overlayVeth.slice(1)}`.slice(0, 15) as IfName, group: REMOVAL_GROUP },
+  ),
 ];

@@ -2,8 +2,9 @@
 import type { NetnsPath } from '../model/scalars.js';
 import { findLink } from './endpoint.js';
 import { HeldNetns } from './held-netns.js';
+import { layoutIn } from './layouts.js';
 import { connIn, type Netns } from './netns.js';
-import { BRIDGE, pinMac } from './network.js';
+import { pinMac } from './network.js';
 import type { Repair } from './types.js';
 
 // Chosen, for repairs within 2 seconds.
@@ -37,9 +38,9 @@ export class HeldNamespaces implements Disposable {
     const held = HeldNetns.hold(path, this.#home);
     if (!held) return;
     using conn = connIn(held.netns, this.#home);
-    const bridge = findLink(conn, BRIDGE);
-    conn.run(pinMac(bridge));
-    held.bridgeMac = bridge?.mac;
+    const gateway = findLink(conn, layoutIn(conn).gateway);
+    conn.run(pinMac(gateway));
+    held.bridgeMac = gateway?.mac;
     held.monitor.mute();
     this.#held.set(path, held);
   }
@@ -68,7 +69,9 @@ export class HeldNamespaces implements Disposable {
   }
 
   #listen(): void {
-    for (const [path, held] of this.#held) if (held.monitor.hasNews) this.#onChange(path);
+    for (const [path, { monitor, departures }] of this.#held) {
+      if (monitor.hasNews || departures?.hasNews) this.#onChange(path);
+    }
   }
 
   /** What netlink does not tell: the namespace's file, and settings. */

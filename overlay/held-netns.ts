@@ -5,6 +5,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { MacAddress, NetnsPath } from '../model/scalars.js';
 import { pathHere } from './host-paths.js';
+import { Departures } from './netlink/departures.js';
 import { Monitor } from './netlink/monitor.js';
 import { bindNetnsFile, inside, Netns } from './netns.js';
 import { presentSettings, type Setting } from './settings.js';
@@ -12,6 +13,8 @@ import { presentSettings, type Setting } from './settings.js';
 export class HeldNetns implements Disposable {
   readonly netns: Netns;
   readonly monitor: Monitor;
+  /** Where ports are elsewhere. */
+  departures: Departures | undefined;
   readonly #inode: number;
   /** Of the settings that netlink does not tell about, with what they begin with when they are right. */
   #settings: readonly OpenSetting[] = [];
@@ -50,6 +53,12 @@ export class HeldNetns implements Disposable {
     }
   }
 
+  /** Hears from here on of ports that go, in whichever namespace they are. */
+  watchPorts(macs: Iterable<MacAddress>, home: Netns): void {
+    this.departures ??= inside(this.netns, home, () => new Departures());
+    this.departures.expect(macs);
+  }
+
   bindAgain(home: Netns): void {
     bindNetnsFile(this.netns, home);
   }
@@ -65,6 +74,7 @@ export class HeldNetns implements Disposable {
 
   [Symbol.dispose](): void {
     this.monitor[Symbol.dispose]();
+    this.departures?.[Symbol.dispose]();
     for (const { fd } of this.#settings) closeSync(fd);
     this.netns[Symbol.dispose]();
   }

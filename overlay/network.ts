@@ -1,4 +1,4 @@
-/** Bridge and VXLAN of one overlay namespace: made in place, with explicit index and namespace, never moved. */
+/** Gateway and VXLAN of one overlay namespace: made in place, with explicit index and namespace, never moved. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConflictError, KernelError } from '../model/errors.js';
 import { addressOf, type IfName, type MacAddress } from '../model/scalars.js';
@@ -6,14 +6,17 @@ import { newAddress } from './netlink/address.js';
 import { ipBytes } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { EEXIST } from './netlink/constants.js';
-import { delLink, type Link, newBridge, newVxlan, setLink, setPort } from './netlink/link.js';
+import { delLink, type Link, newBridge, newVxlan, setLink } from './netlink/link.js';
+import { newMacvlan } from './netlink/macvlan.js';
 import type { Netns } from './netns.js';
 import type { WantedNetwork } from './types.js';
 
 export const BRIDGE = 'br0' as IfName;
+/** Has the bridge's part where there is none. */
+export const GATEWAY = 'gateway0' as IfName;
 export const VXLAN = 'vxlan0' as IfName;
 export const LOOPBACK_INDEX = 1;
-export const BRIDGE_INDEX = 2;
+export const GATEWAY_INDEX = 2;
 export const VXLAN_INDEX = 3;
 
 // A namespace that was removed a moment ago holds its VNI for another 70 to 117 ms.
@@ -22,8 +25,15 @@ const VNI_PAUSE_MS = 50;
 
 /** Where the parts of an overlay are; other numbers than ours in one that we adopted. */
 export interface OverlayIndexes {
-  readonly bridge: number;
+  /** Carries the gateway's address: the bridge, or a macvlan. */
+  readonly gateway: number;
   readonly vxlan: number;
+}
+
+/** The index itself, or another that nothing has. */
+export function freeIndex(links: readonly Link[], index: number, ...alsoTaken: readonly number[]): number {
+  const taken = [...links.map(link => link.index), ...alsoTaken];
+  return taken.includes(index) ? Math.max(...taken) + index : index;
 }
 
 /** The same gateway on every host bears the same MAC: a container that moves need not ask again. */
@@ -32,7 +42,7 @@ function bridgeMac(wanted: WantedNetwork): MacAddress {
   return `02:84:${bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')}` as MacAddress;
 }
 
-export function createBridge(conn: Conn, wanted: WantedNetwork, index = BRIDGE_INDEX): void {
+export function createBridge(conn: Conn, wanted: WantedNetwork, index = GATEWAY_INDEX): void {
   conn.run([
     newBridge(BRIDGE, index, bridgeMac(wanted), wanted.mtu),
     setLink({ index: LOOPBACK_INDEX }, { up: true }),
@@ -40,34 +50,46 @@ export function createBridge(conn: Conn, wanted: WantedNetwork, index = BRIDGE_I
   ]);
 }
 
+/** The gateway of a network without a bridge: one more macvlan, with the MAC that a bridge would have. */
+export function createGateway(conn: Conn, wanted: WantedNetwork, at: OverlayIndexes): void {
+  const place = { on: at.vxlan, index: at.gateway, mtu: wanted.mtu };
+  conn.run([
+    newMacvlan(GATEWAY, bridgeMac(wanted), place),
+    setLink({ index: LOOPBACK_INDEX }, { up: true }),
+    setLink({ index: at.gateway }, { up: true }),
+    newAddress(at.gateway, wanted.gateway),
+  ]);
+}
+
 /**
  * An adopted bridge has the lowest MAC of its ports, and another one when they change: set, it stays, and containers
  * that remember the gateway's are right. Asking for the MAC that it has is enough for that.
  */
-export const pinMac = (bridge: Link | undefined): Request[] =>
-  bridge?.mac ? [setLink({ index: bridge.index }, { mac: bridge.mac })] : [];
+export const pinMac = (gateway: Link | undefined): Request[] =>
+  gateway?.mac && gateway.kind === 'bridge' ? [setLink({ index: gateway.index }, { mac: gateway.mac })] : [];
 
-/** @throws ConflictError when the VNI stays taken on this host. */
+/**
+ * @param at where it is to be; `master`: whose port, 0 for none
+ * @throws ConflictError when the VNI stays taken on this host.
+ */
 export async function createVxlan(
   host: Conn,
-  conn: Conn,
   netns: Netns,
   wanted: WantedNetwork,
-  at: OverlayIndexes,
+  at: { readonly index: number; readonly master: number },
 ): Promise<void> {
   const { vni, local, port, udpChecksum, mtu } = wanted;
-  const place = { netns: netns.fd, index: at.vxlan, master: at.bridge, mtu };
+  const place = { netns: netns.fd, mtu, ...at };
   for (let tries = 1; ; tries++) {
     try {
       host.run([newVxlan(VXLAN, place, { vni, local, port, udpChecksum })]);
-      break;
+      return;
     } catch (error) {
       if (!(error instanceof KernelError) || error.facts['errno'] !== EEXIST) throw error;
       if (tries === VNI_TRIES) throw vniTaken(wanted, error);
       await sleep(VNI_PAUSE_MS);
     }
   }
-  conn.run([setPort({ index: at.vxlan }, true)]);
 }
 
 const vniTaken = ({ networkId, vni, port, netns }: WantedNetwork, cause: KernelError) =>

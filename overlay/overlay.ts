@@ -5,20 +5,22 @@
 import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
-import { linkNamed } from './diff.js';
 import { findLink, freeTargetName, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
+import type { RetiredPlace } from './found.js';
 import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
+import type { HostContext } from './layout.js';
+import { layoutIn, layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
 import { setLink } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
 import { closeFd, openTcpSocket } from './netlink/socket.js';
 import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
-import { BRIDGE, deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
+import { deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
-import { plugAll, reap, retireAll } from './ports.js';
-import { createNetwork, type HostContext, inspectNetwork, mendNetwork, type Wish } from './repair.js';
+import { reap, retireInHost } from './ports.js';
+import { createNetwork, inspectNetwork, mendNetwork, type Wish } from './repair.js';
 import type {
   Inspection,
   PlugResult,
@@ -45,7 +47,7 @@ export class Overlay {
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
   readonly #indexes = new Map<NetnsPath, OverlayIndexes>();
   readonly #held: HeldNamespaces;
-  readonly #reaping = new Set<NetnsPath>();
+  readonly #reaping = new Map<NetnsPath, Set<RetiredPlace>>();
 
   /**
    * @param hostNetns the namespace that plays the host; default: the thread's own.
@@ -89,8 +91,15 @@ export class Overlay {
       const report = await namingHolder(this.#context, wanted, () =>
         netns ? this.#mend(netns, wanted) : this.#create(wanted),
       );
+      this.#watch(wanted);
       return { ...report, repairs: [...bound, ...report.repairs] };
     });
+  }
+
+  #watch({ netns, dataPlane, ports }: WantedNetwork): void {
+    if (!layoutOf(dataPlane).portsElsewhere) return;
+    const macs = ports.map(({ targetMac }) => targetMac);
+    this.#held.get(netns)?.watchPorts(macs, this.#home);
   }
 
   async #create(wanted: WantedNetwork): Promise<ReconcileReport> {
@@ -107,7 +116,7 @@ export class Overlay {
     );
     this.#indexes.set(wanted.netns, at);
     this.#held.hold(wanted.netns);
-    if (retired) this.#reapSoon(wanted.netns);
+    this.#reapSoon(wanted.netns, retired);
     return { created: false, repairs, missingPorts };
   }
 
@@ -144,21 +153,21 @@ export class Overlay {
     { plug, unplug }: PortChange,
   ): PlugResult[] {
     const found = plug.length > 0 ? this.#known(path) : Netns.find(path);
+    const inHost = retireInHost(unplug, this.#host);
     if (!found) {
-      retireAll(unplug, this.#home, this.#host, undefined);
-      this.#reapSoon(path);
+      // Without its overlay an interface is gone, or about to be.
+      this.#reapSoon(path, ['here']);
       return [];
     }
     using netns = found;
     using overlay = connIn(netns, this.#home);
-    if (unplug.length > 0) {
-      retireAll(unplug, this.#home, this.#host, overlay);
-      this.#reapSoon(path);
-    }
+    const layout = layoutIn(overlay);
+    const context = { ...this.#context, netns, overlay };
+    if (unplug.length > 0) this.#reapSoon(path, layout.retireAll(unplug, context, inHost));
     if (plug.length === 0) return [];
-    const { bridge } = this.#indexesOf(path, overlay);
-    const results = plugAll(plug, { home: this.#home, host: this.#host, overlay, bridge, mtu });
-    // The bridge may be another than the one we remember: the next call looks again.
+    const results = layout.plugAll(plug, { ...context, at: this.#indexesOf(path, overlay), mtu });
+    for (const { targetMac } of plug) this.#held.get(path)?.departures?.expectAlso(targetMac);
+    // The gateway may be another than the one we remember: the next call looks again.
     if (results.some(result => 'error' in result)) this.#indexes.delete(path);
     return results;
   }
@@ -181,22 +190,29 @@ export class Overlay {
   }
 
   /** All that was retired in a while goes together, off every caller's time. */
-  #reapSoon(path: NetnsPath): void {
-    if (this.#reaping.has(path)) return;
-    this.#reaping.add(path);
+  #reapSoon(path: NetnsPath, places: Iterable<RetiredPlace>): void {
+    const known = this.#reaping.get(path);
+    const due = new Set([...(known ?? []), ...places]);
+    if (due.size > 0) this.#reaping.set(path, due);
+    if (known || due.size === 0) return;
     setTimeout(() => {
+      const places = this.#reaping.get(path) ?? [];
       this.#reaping.delete(path);
       // What is left is found, by its group, by the next reconcile.
-      this.#reap(path).catch(() => undefined);
+      this.#reap(path, places).catch(() => undefined);
     }, REAP_AFTER_MS);
   }
 
-  /** The other ends go with those in the overlay; the host's own are for pairs whose overlay is gone. */
-  async #reap(path: NetnsPath): Promise<void> {
+  /** The other ends of pairs go with those in the overlay; the host's own are for networks whose overlay is gone. */
+  async #reap(path: NetnsPath, places: Iterable<RetiredPlace>): Promise<void> {
     const found = Netns.find(path);
-    if (!found) return reap(inside(this.#home, this.#home, () => new Conn()));
+    if (!found)
+      return reap(
+        inside(this.#home, this.#home, () => new Conn()),
+        ['here'],
+      );
     using netns = found;
-    await reap(connIn(netns, this.#home));
+    await reap(connIn(netns, this.#home), places);
   }
 
   applyPeers(path: NetnsPath, change: PackedPeers): Promise<void> {
@@ -234,13 +250,11 @@ export class Overlay {
   }
 
   listPorts(path: NetnsPath): IfName[] {
-    const netns = Netns.find(path);
-    if (!netns) return [];
-    using _netns = netns;
+    const found = Netns.find(path);
+    if (!found) return [];
+    using netns = found;
     using conn = connIn(netns, this.#home);
-    const links = linksOf(conn);
-    const bridge = linkNamed(links, BRIDGE)?.index;
-    return links.filter(({ kind, master }) => kind === 'veth' && master === bridge).map(({ name }) => name);
+    return layoutIn(conn).listPorts({ ...this.#context, netns, overlay: conn });
   }
 
   #known(path: NetnsPath): Netns {
@@ -253,11 +267,11 @@ export class Overlay {
   #indexesOf(path: NetnsPath, conn: Conn): OverlayIndexes {
     const known = this.#indexes.get(path);
     if (known) return known;
-    const [bridge, vxlan] = [findLink(conn, BRIDGE)?.index, findLink(conn, VXLAN)?.index];
-    if (bridge === undefined || vxlan === undefined) {
-      throw new KernelError(`Overlay namespace ${path} has lost its bridge or VXLAN`, { path });
+    const [gateway, vxlan] = [layoutIn(conn).gateway, VXLAN].map(name => findLink(conn, name)?.index);
+    if (gateway === undefined || vxlan === undefined) {
+      throw new KernelError(`Overlay namespace ${path} has lost its gateway or VXLAN`, { path });
     }
-    const at = { bridge, vxlan };
+    const at = { gateway, vxlan };
     this.#indexes.set(path, at);
     return at;
   }

@@ -4,7 +4,9 @@
  */
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { bringUp, findLink, type PlugContext, plugInside, retireInside, retirement } from './endpoint.js';
+import { bringUp, findLink, plugInside, retireInside, retirement } from './endpoint.js';
+import type { RetiredPlace } from './found.js';
+import type { OverlayContext, PlugContext } from './layout.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
@@ -52,14 +54,14 @@ export function plugAll(ports: readonly WantedPort[], context: PlugContext): Plu
   }
 }
 
-function attemptOf(port: WantedPort, { home, bridge, mtu }: PlugContext): Attempt {
+function attemptOf(port: WantedPort, { home, at: { gateway: master }, mtu }: PlugContext): Attempt {
   const { target, overlayVeth: name, overlayMac: near, targetMac: mac } = port;
   const netns = target.kind === 'netns' && target.name !== undefined ? Netns.find(target.path) : undefined;
-  const at = target.kind === 'host' ? home.fd : netns?.fd;
-  if (at === undefined || target.name === undefined) return { port, netns, requests: [] };
-  const far = { name: target.name, mac, netns: at };
+  const place = target.kind === 'host' ? home.fd : netns?.fd;
+  if (place === undefined || target.name === undefined) return { port, netns, requests: [] };
+  const far = { name: target.name, mac, netns: place };
   const requests = [
-    newVeth({ name, mac: near }, far, { master: bridge, mtu }),
+    newVeth({ name, mac: near }, far, { master, mtu }),
     setPort({ name }, false),
     getLink(name),
   ];
@@ -81,7 +83,7 @@ function finish(
   });
 }
 
-const byName = (answers: readonly Message[]) => {
+export const byName = (answers: readonly Message[]) => {
   const links = answers.flatMap(message => parseLink(message) ?? []);
   return new Map(links.map(link => [link.name, link] as const));
 };
@@ -94,7 +96,7 @@ const plugAlone = (port: WantedPort, context: PlugContext): PlugResult =>
       : keep(port, port.target.name, context),
   );
 
-function orError(work: () => IfName): PlugResult {
+export function orError(work: () => IfName): PlugResult {
   try {
     return { ifName: work() };
   } catch (thrown) {
@@ -131,27 +133,32 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
 }
 
 /**
+ * Of ports whose interface Docker has put back into the host's namespace, or not yet taken from there: down, and with
+ * another name. Answers which these were.
+ */
+export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<UnwantedPort> {
+  const named = ports.filter(({ target }) => target.kind === 'host');
+  const nameOf = ({ target }: UnwantedPort) => target.name as IfName;
+  const links = byName(host.attempt(named.map(port => getLink(nameOf(port)))).answers);
+  const linkOf = (port: UnwantedPort) => {
+    const link = links.get(nameOf(port));
+    const isOurs = link?.mac === port.targetMac && (link.kind === 'veth' || link.kind === 'macvlan');
+    return isOurs ? link : undefined;
+  };
+  host.attempt(
+    named.flatMap(port => {
+      const link = linkOf(port);
+      return link ? retirement(link, port.overlayVeth) : [];
+    }),
+  );
+  return new Set(named.filter(linkOf));
+}
+
+/**
  * At once: each target's interface is down and bears another name, each overlay end is down and no port. The pairs
  * themselves go when the removal group is reaped: the kernel takes 16 to 30 ms for it.
  */
-export function retireAll(
-  ports: readonly UnwantedPort[],
-  home: Netns,
-  host: Conn,
-  overlay: Conn | undefined,
-): void {
-  const inHost = ports.flatMap(({ target, targetMac, overlayVeth }) =>
-    target.kind === 'host' ? [{ name: target.name, mac: targetMac, overlayVeth }] : [],
-  );
-  const targets = byName(host.attempt(inHost.map(({ name }) => getLink(name))).answers);
-  host.attempt(
-    inHost.flatMap(({ name, mac, overlayVeth }) => {
-      const link = targets.get(name);
-      return link?.kind === 'veth' && link.mac === mac ? retirement(link, overlayVeth) : [];
-    }),
-  );
-  // Without its overlay's end a pair is gone.
-  if (!overlay) return;
+export function retirePairs(ports: readonly UnwantedPort[], { home, overlay }: OverlayContext): void {
   for (const port of ports) {
     if (port.target.kind === 'netns') retireInside(port.target.path, port, { home, overlay });
   }
@@ -171,8 +178,10 @@ export function retireOverlays(overlay: Conn, names: readonly IfName[]): void {
   );
 }
 
-/** Deletes what was retired in the socket's namespace, and closes the socket. */
-export async function reap(conn: Conn): Promise<void> {
+/** Deletes what was retired in these namespaces, and closes the socket. */
+export async function reap(conn: Conn, places: Iterable<RetiredPlace>): Promise<void> {
   using retired = conn;
-  await retired.runSlowly(delGroup(REMOVAL_GROUP));
+  for (const place of places) {
+    await retired.runSlowly(delGroup(REMOVAL_GROUP, place === 'here' ? undefined : place));
+  }
 }

@@ -2,6 +2,7 @@
  * What the engine asks of the kernel, in the words of the overlay. The engine computes a WantedNetwork from the
  * mirror; `Kernel.reconcile` reads what this host has, and makes it so.
  */
+import type { DataPlane } from '../model/data-plane.js';
 import type {
   EndpointId,
   IfName,
@@ -13,10 +14,15 @@ import type {
   Vni,
 } from '../model/scalars.js';
 
-/** Where the container's end of a veth pair is to be. */
+/** Where the container's interface is to be. */
 export type PortTarget =
   /** Left in the host's namespace under `name`, down: Docker moves, renames and addresses it. */
-  | { readonly kind: 'host'; readonly name: IfName }
+  | {
+      readonly kind: 'host';
+      readonly name: IfName;
+      /** Where Docker moves it, as far as it is known. */
+      readonly sandbox: NetnsPath | undefined;
+    }
   /** Put into the namespace at `path` as `name`, or when that is taken as the first free of sand0, sand1, …; up. */
   | {
       readonly kind: 'netns';
@@ -25,10 +31,10 @@ export type PortTarget =
       readonly address: InterfaceAddress;
     };
 
-/** One local endpoint: a veth pair with one end in the overlay namespace's bridge. */
+/** One local endpoint: a veth pair with one end in the overlay namespace's bridge, or a macvlan on its VXLAN. */
 export interface WantedPort {
   readonly endpointId: EndpointId;
-  /** Name of the end in the overlay namespace. */
+  /** Name of the end in the overlay namespace; a macvlan, which has none, bears it as its alias. */
   readonly overlayVeth: IfName;
   /** Undefined: the kernel's choice. */
   readonly overlayMac: MacAddress | undefined;
@@ -55,9 +61,11 @@ export interface WantedNetwork {
   readonly udpChecksum: boolean;
   /** The host's VTEP address: outer source of every packet. */
   readonly local: IpAddress;
-  /** MTU inside the network, for bridge, VXLAN and both ends of every veth. */
+  /** MTU inside the network, for all of its interfaces. */
   readonly mtu: number;
-  /** Carried by the bridge. */
+  /** Default: bridge. */
+  readonly dataPlane?: DataPlane;
+  /** Carried by the bridge, or by a macvlan of the overlay namespace. */
   readonly gateway: InterfaceAddress;
   readonly ports: readonly WantedPort[];
   /** Overlay ends whose removal is under way elsewhere: neither wanted nor strangers. */
@@ -83,7 +91,7 @@ export interface ReconcileReport {
   readonly created: boolean;
   /** Mended differences of a namespace that existed; empty when the kernel was as wanted. */
   readonly repairs: readonly Repair[];
-  /** Ports whose veth pair does not exist. Only `plug` makes one: its far end is somebody else's to place. */
+  /** Ports without an interface. Only `plug` makes one: its place is somebody else's to choose. */
   readonly missingPorts: readonly EndpointId[];
 }
 

@@ -7,7 +7,7 @@ import { defaultName } from '../engine/networks.js';
 import { parseRange } from '../ipam/range.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
-import { type AddressSource, mtuOf, type Network } from '../model/records.js';
+import { type AddressSource, dataPlaneOf, mtuOf, type Network } from '../model/records.js';
 import {
   addressOf,
   type Cidr,
@@ -98,7 +98,7 @@ async function networkFor(deps: DriverDependencies, wish: Wish): Promise<Network
       ? await engine.networks.get(reference.id)
       : await named(deps, wish, reference.name);
   checkPool(deps, wish, network);
-  return withMtu(deps, wish, network);
+  return withAttributes(deps, wish, network);
 }
 
 async function named(deps: DriverDependencies, wish: Wish, name: string): Promise<Network> {
@@ -113,6 +113,7 @@ async function named(deps: DriverDependencies, wish: Wish, name: string): Promis
     range: wish.range,
     gateway: wish.gateway,
     mtu,
+    dataPlane: wish.options.dataPlane,
     origin: 'docker',
     also: bindingOf(deps, wish),
   });
@@ -139,6 +140,7 @@ async function ownNetwork(deps: DriverDependencies, wish: Wish): Promise<Network
     range: wish.range,
     gateway: wish.gateway,
     mtu: wish.options.mtu ?? (await engine.defaultMtu()),
+    dataPlane: wish.options.dataPlane,
     origin: 'docker',
     also: bindingOf(deps, wish),
   });
@@ -201,27 +203,44 @@ function ownOption(network: Network | undefined): string {
   return isNamed ? `sand-name=${name}` : `sand-id=${id ?? 'ID'}`;
 }
 
-async function withMtu(
+/** MTU and data plane are what was asked for, or become so while nobody else knows of the network. */
+async function withAttributes(
   { engine, bindings }: DriverDependencies,
   wish: Wish,
   network: Network,
 ): Promise<Network> {
-  const { id } = network.record;
-  const { mtu } = wish.options;
-  if (mtu === undefined || mtu === mtuOf(network)) {
+  const [difference] = differencesOf(wish.options, network);
+  if (!difference) {
     await checkUnderlay(engine, mtuOf(network));
     return network;
   }
+  const { id } = network.record;
   const pending = bindings.pendingOf(id);
   const fresh = network.attributes?.origin === 'docker' && engine.mirror.bindings(id).length === 1;
   if (!pending || !fresh) {
-    throw new ConflictError(
-      `Network ${id} has MTU ${mtuOf(network)}; leave out com.docker.network.driver.mtu or give that`,
-      { network_id: id },
-    );
+    const { has, option } = difference;
+    throw new ConflictError(`Network ${id} has ${has}; leave out ${option} or give that`, { network_id: id });
   }
-  await engine.networks.reshape(network, { mtu }, bindings.keyOf(pending));
+  const { mtu, dataPlane } = wish.options;
+  await engine.networks.reshape(network, { mtu, dataPlane }, bindings.keyOf(pending));
   return network;
+}
+
+interface AttributeDifference {
+  readonly has: string;
+  readonly option: string;
+}
+
+function differencesOf({ mtu, dataPlane }: NetworkOptions, network: Network): AttributeDifference[] {
+  const [hasMtu, hasPlane] = [mtuOf(network), dataPlaneOf(network)];
+  return [
+    ...(mtu === undefined || mtu === hasMtu
+      ? []
+      : [{ has: `MTU ${hasMtu}`, option: 'com.docker.network.driver.mtu' }]),
+    ...(dataPlane === undefined || dataPlane === hasPlane
+      ? []
+      : [{ has: `the data plane ${hasPlane}`, option: 'sand-dataplane' }]),
+  ];
 }
 
 /** @throws ConflictError: packets of that size would not pass this host's underlay. */

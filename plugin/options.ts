@@ -1,4 +1,5 @@
 /** The options of a Docker user that reach a driver. What cannot be honoured is refused, never ignored. */
+import { DATA_PLANES, type DataPlane } from '../model/data-plane.js';
 import { InvalidError } from '../model/errors.js';
 import { type NetworkId, parseNetworkId, parseNetworkName } from '../model/scalars.js';
 
@@ -13,10 +14,12 @@ export interface NetworkOptions {
   readonly egress: 'docker' | 'none';
   readonly internal: boolean;
   readonly mtu: number | undefined;
+  readonly dataPlane: DataPlane | undefined;
 }
 
 const MTU = 'com.docker.network.driver.mtu';
-const DRIVER_OPTIONS = ['sand-id', 'sand-name', 'sand-egress', MTU];
+const DATA_PLANE = 'sand-dataplane';
+const DRIVER_OPTIONS = ['sand-id', 'sand-name', 'sand-egress', DATA_PLANE, MTU];
 const IPAM_OPTIONS = ['sand-id', 'sand-name'];
 
 const refuse = (field: string, text: string) => new InvalidError(text, { field });
@@ -64,6 +67,7 @@ export function parseNetworkOptions(options: Readonly<Record<string, unknown>>):
     egress,
     internal: flag(options, 'com.docker.network.internal'),
     mtu: given[MTU] === undefined ? undefined : parseMtu(given[MTU]),
+    dataPlane: given[DATA_PLANE] === undefined ? undefined : parseDataPlane(given[DATA_PLANE]),
   };
 }
 
@@ -91,6 +95,13 @@ function parseMtu(text: string): number {
   if (mtu < 68 || mtu > 65_535)
     throw refuse(MTU, `${MTU} is ${JSON.stringify(text)}; it must be from 68 to 65535`);
   return mtu;
+}
+
+function parseDataPlane(text: string): DataPlane {
+  const found = DATA_PLANES.find(known => known === text);
+  if (found) return found;
+  const known = DATA_PLANES.join(' or ');
+  throw refuse(DATA_PLANE, `${DATA_PLANE} is ${JSON.stringify(text)}; it must be ${known}`);
 }
 
 /** Options of CreateEndpoint: Docker's labels, of which only the port map matters, beside `--driver-opt`. */

@@ -11,6 +11,8 @@ export interface NetworkWish {
   readonly ip_range?: string | undefined;
   readonly gateway?: string | undefined;
   readonly mtu?: number | undefined;
+  /** `bridge` or `macvlan`. */
+  readonly dataplane?: string | undefined;
   readonly vxlan_vni?: number | undefined;
 }
 

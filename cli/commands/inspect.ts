@@ -65,8 +65,10 @@ function branches(
 }
 
 function treeOf(found: NetworkJson, hosts: readonly HostOfNetwork[], output: Output): string[] {
-  const { id, name, vxlan_vni, ip_range, gateway, mtu } = found;
-  const head = `${output.paint(name, 'bold')} [${id}] VNI ${vxlan_vni}, ${ip_range}, gateway ${gateway}, MTU ${mtu}`;
+  const { id, name, vxlan_vni, ip_range, gateway, mtu, dataplane } = found;
+  // A bridge is what every agent makes that does not say.
+  const plane = dataplane === 'macvlan' ? ', macvlan' : '';
+  const head = `${output.paint(name, 'bold')} [${id}] VNI ${vxlan_vni}, ${ip_range}, gateway ${gateway}, MTU ${mtu}${plane}`;
   const leaf = (text: string) => ({ head: text, below: [] });
   const children = hosts.map(({ hostname, vtep, endpoints, ...host }) => ({
     head: `${output.paint(hostname, 'bold')} VTEP ${vtep}${lifeOf(host, output)}`,

@@ -1,3 +1,4 @@
+import { DATA_PLANES } from '../../model/data-plane.js';
 import type { NetworkJson, SandClient } from '../client.js';
 import { ConflictError, NotFoundError } from '../client.js';
 import { command, network } from '../command.js';
@@ -11,13 +12,18 @@ export const networkCreate = command({
     'ip-range': { type: 'string', describe: 'Default: 10.0.0.0/24' },
     gateway: { type: 'string', describe: 'Default: the first address of the range' },
     mtu: { type: 'number', describe: 'Default: what the underlay carries' },
+    dataplane: {
+      type: 'string',
+      describe: `${DATA_PLANES.join(' or ')}; default: the agent's`,
+      complete: DATA_PLANES,
+    },
     id: { type: 'string', describe: 'A UUID; default: a new one' },
     vni: { type: 'number', describe: 'VXLAN id; default: the lowest free one' },
   },
   example: ['network-create --name shop --ip-range 10.1.0.0/24', 'a network named shop'],
   async run({ args, client, output }) {
-    const { name, 'ip-range': ip_range, gateway, mtu, id, vni: vxlan_vni } = args;
-    const made = await client.createNetwork({ id, name, ip_range, gateway, mtu, vxlan_vni });
+    const { name, 'ip-range': ip_range, gateway, mtu, dataplane, id, vni: vxlan_vni } = args;
+    const made = await client.createNetwork({ id, name, ip_range, gateway, mtu, dataplane, vxlan_vni });
     await output.show({
       value: made,
       lines: ['New network created:', newNetworkLine(made)],

@@ -17,6 +17,7 @@ export const SOL_NETLINK = 270;
 export const NETLINK_ADD_MEMBERSHIP = 1;
 export const NETLINK_DROP_MEMBERSHIP = 2;
 export const MSG_DONTWAIT = 0x40;
+export const NETLINK_LISTEN_ALL_NSID = 8;
 export const NETLINK_CAP_ACK = 10;
 export const NETLINK_EXT_ACK = 11;
 export const NETLINK_GET_STRICT_CHK = 12;
@@ -48,6 +49,8 @@ export const RTM_GETADDR = 22;
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
+export const RTM_NEWNSID = 88;
+export const RTM_GETNSID = 90;
 
 // linux/if_link.h, linux/if.h
 export const IFF_UP = 1;
@@ -57,11 +60,14 @@ export const IFLA_MTU = 4;
 export const IFLA_LINK = 5;
 export const IFLA_MASTER = 10;
 export const IFLA_LINKINFO = 18;
+export const IFLA_IFALIAS = 20;
 export const IFLA_AF_SPEC = 26;
 export const IFLA_GROUP = 27;
 export const IFLA_NET_NS_FD = 28;
 export const IFLA_EXT_MASK = 29;
 export const RTEXT_FILTER_SKIP_STATS = 1 << 3;
+export const IFLA_LINK_NETNSID = 37;
+export const IFLA_TARGET_NETNSID = 46;
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
 export const IFLA_INFO_SLAVE_KIND = 4;
@@ -77,7 +83,14 @@ export const IFLA_VXLAN_PROXY = 11;
 export const IFLA_VXLAN_PORT = 15;
 export const IFLA_VXLAN_LOCAL6 = 17;
 export const IFLA_VXLAN_UDP_CSUM = 18;
+export const IFLA_MACVLAN_MODE = 1;
+export const MACVLAN_MODE_BRIDGE = 4;
 export const VETH_INFO_PEER = 1; // linux/veth.h
+
+// linux/net_namespace.h
+export const NETNSA_NSID = 1;
+export const NETNSA_FD = 3;
+export const NETNSA_NSID_NOT_ASSIGNED = -1;
 
 // linux/if_addr.h
 export const IFA_ADDRESS = 1;
@@ -106,6 +119,7 @@ export const NS_GET_NSTYPE = 0xb703; // linux/nsfs.h
 export const O_PATH = 0o10_000_000; // asm-generic/fcntl.h
 export const ENOENT = 2;
 export const EAGAIN = 11;
+export const EBUSY = 16;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;

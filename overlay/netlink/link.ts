@@ -34,8 +34,12 @@ export interface Link {
   readonly up: boolean;
   readonly master: number;
   readonly group: number;
-  /** Of a veth: the other end's index, in the namespace that it is in. */
+  /** What somebody has written on it; empty: nothing. */
+  readonly alias: string;
+  /** Index of a veth's other end, or of the device that a macvlan is on, in the namespace that it is in. */
   readonly peer: number;
+  /** That namespace, by its number in the socket's; undefined: the same. */
+  readonly peerNsid: number | undefined;
   /** As a bridge's port. */
   readonly port: { readonly learning: boolean; readonly unicastFlood: boolean } | undefined;
   readonly vxlan:
@@ -197,9 +201,10 @@ export interface LinkChange {
   readonly group?: number;
   readonly rename?: IfName;
   readonly mac?: MacAddress;
+  readonly alias?: string;
 }
 
-/** Like: ip link set dev DEV up|down mtu MTU master BR group GROUP name NAME address MAC */
+/** Like: ip link set dev DEV up|down mtu MTU master BR group GROUP name NAME alias ALIAS address MAC */
 export const setLink = (at: { index?: number; name?: IfName }, change: LinkChange): Request => ({
   type: k.RTM_SETLINK,
   flags: 0,
@@ -211,12 +216,16 @@ export const setLink = (at: { index?: number; name?: IfName }, change: LinkChang
     if (change.master !== undefined) writer.attributeU32(k.IFLA_MASTER, change.master);
     if (change.group !== undefined) writer.attributeU32(k.IFLA_GROUP, change.group);
     if (change.rename !== undefined) writer.attributeText(k.IFLA_IFNAME, change.rename);
+    if (change.alias !== undefined) writer.attribute(k.IFLA_IFALIAS, Buffer.from(change.alias));
     if (change.mac !== undefined) writer.attribute(k.IFLA_ADDRESS, macBytes(change.mac));
   },
 });
 
-/** Like: ip link del dev DEV. The kernel holds the caller for 16 to 56 ms. */
-export const delLink = (at: { index?: number; name?: IfName }): Request => ({
+/**
+ * Like: ip link del dev DEV. The kernel holds the caller for 16 to 56 ms.
+ * @param at `nsid`: in the namespace that has this number in the socket's
+ */
+export const delLink = (at: { index?: number; name?: IfName; nsid?: number | undefined }): Request => ({
   type: k.RTM_DELLINK,
   flags: 0,
   what: `link del dev ${at.name ?? at.index}`,
@@ -224,16 +233,20 @@ export const delLink = (at: { index?: number; name?: IfName }): Request => ({
   write: writer => {
     writer.ifinfo(at.index ?? 0);
     if (at.name) writer.attributeText(k.IFLA_IFNAME, at.name);
+    if (at.nsid !== undefined) writer.attributeU32(k.IFLA_TARGET_NETNSID, at.nsid);
   },
 });
 
 /** Like: ip link del group GROUP: all of them for the wait of one. */
-export const delGroup = (group: number): Request => ({
+export const delGroup = (group: number, nsid?: number): Request => ({
   type: k.RTM_DELLINK,
   flags: 0,
   what: `link del group ${group}`,
   expected: [k.ENODEV],
-  write: writer => writer.ifinfo(0).attributeU32(k.IFLA_GROUP, group),
+  write: writer => {
+    writer.ifinfo(0).attributeU32(k.IFLA_GROUP, group);
+    if (nsid !== undefined) writer.attributeU32(k.IFLA_TARGET_NETNSID, nsid);
+  },
 });
 
 /** A link of a dump or an answer; undefined for any other message. */
@@ -252,7 +265,9 @@ export function parseLink(message: Message): Link | undefined {
     mtu: u32Of(attributes.get(k.IFLA_MTU)) ?? 0,
     master: u32Of(attributes.get(k.IFLA_MASTER)) ?? 0,
     group: u32Of(attributes.get(k.IFLA_GROUP)) ?? 0,
+    alias: textOf(attributes.get(k.IFLA_IFALIAS)),
     peer: u32Of(attributes.get(k.IFLA_LINK)) ?? 0,
+    peerNsid: attributes.get(k.IFLA_LINK_NETNSID)?.readInt32LE(0),
     port:
       textOf(info.get(k.IFLA_INFO_SLAVE_KIND)) === 'bridge'
         ? parsePort(info.get(k.IFLA_INFO_SLAVE_DATA))

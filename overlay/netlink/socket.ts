@@ -26,6 +26,7 @@ import {
   NETLINK_DROP_MEMBERSHIP,
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
+  NETLINK_LISTEN_ALL_NSID,
   NETLINK_ROUTE,
   NS_GET_NSTYPE,
   SO_RCVBUFFORCE,
@@ -126,6 +127,9 @@ export function subscribe(fd: number, groups: readonly number[], wish: 'on' | 'o
   const option = wish === 'on' ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
   for (const group of groups) setOption(fd, SOL_NETLINK, option, group);
 }
+
+/** Notifications of all namespaces that have a number in the socket's own come, too. */
+export const listenEverywhere = (fd: number) => setOption(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
 
 /** Bytes of what is queued, 'nothing', or 'overflow': more came than the socket could hold. Never blocks. */
 export function receiveQueued(fd: number, into: Uint8Array): number | 'nothing' | 'overflow' {

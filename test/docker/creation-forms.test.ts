@@ -1,6 +1,16 @@
 import { fileURLToPath } from 'node:url';
+import { DATA_PLANES } from '../../model/data-plane.js';
+import { ON_BRIDGE } from '../support/data-plane.js';
 import type { DockerHost } from '../support/docker-host.js';
-import { addressIn, createNamed, ping, removeContainers, runSleeper, SandLab } from '../support/sand-lab.js';
+import {
+  addressIn,
+  createNamed,
+  overlayPath,
+  ping,
+  removeContainers,
+  runSleeper,
+  SandLab,
+} from '../support/sand-lab.js';
 import { unixRequest } from '../support/unix-http.js';
 import { until } from '../support/until.js';
 
@@ -220,12 +230,41 @@ describe('docker network create', () => {
       ['range', ['--subnet', '10.34.0.0/24'], /has the range 10\.33\.0\.0\/24, not 10\.34\.0\.0\/24/],
       ['gateway', ['--subnet', '10.33.0.0/24', '--gateway', '10.33.0.9'], /has the gateway 10\.33\.0\.254/],
       ['MTU', mtu(1200), /has MTU 1300/],
+      [
+        'data plane',
+        ['--opt', `sand-dataplane=${ON_BRIDGE ? 'macvlan' : 'bridge'}`],
+        /has the data plane (bridge|macvlan); leave out sand-dataplane or give that/,
+      ],
     ])('another %s than the network’s is refused', async (_, flags, text) => {
       await createNamed(one, 'n', ...shape, ...mtu(1300));
       const { stderr } = await two.dockerFails(...OURS, ...twice('sand-name=n'), ...flags, 'n');
       expect(stderr).toMatch(text);
       await createNamed(two, 'n');
       await reachEachOther('n');
+    });
+
+    it.each(DATA_PLANES)(
+      '--opt sand-dataplane=%s is the network’s, for hosts that do not say, too',
+      async plane => {
+        await createNamed(one, 'n', '--opt', `sand-dataplane=${plane}`);
+        await createNamed(two, 'n');
+        await reachEachOther('n');
+        for (const host of [one, two]) {
+          const { id } = await sand.network('n');
+          const links = await host.json<{ ifname: string }[]>(['ip', '-j', 'link'], {
+            netns: overlayPath(id),
+          });
+          const names = links.map(({ ifname }) => ifname);
+          expect(names).toContain(plane === 'bridge' ? 'br0' : 'gateway0');
+        }
+      },
+    );
+
+    it('a data plane that there is not is refused, and makes nothing', async () => {
+      const flags = ['--opt', 'sand-dataplane=veth'];
+      const { stderr } = await one.dockerFails(...OURS, ...twice('sand-name=n'), ...flags, 'n');
+      expect(stderr).toContain('sand-dataplane is "veth"; it must be bridge or macvlan');
+      expect((await sand.networks()).map(({ name }) => name)).not.toContain('n');
     });
 
     it('an MTU that the underlay does not carry is refused', async () => {

@@ -122,6 +122,8 @@ describe('the API', () => {
     ['gateway', ['10.0.0.1']],
     ['mtu', '1450'],
     ['mtu', 67],
+    ['dataplane', 'veth'],
+    ['dataplane', 7],
     ['type', 'underlay'],
   ])('refuses %s %j with 400 that names the field, and changes nothing', async (field, value) => {
     const { status, body } = await api()

@@ -1,5 +1,6 @@
 import { CLI, CliHost, cli, VERSION } from '../support/cli-host.js';
 import { ok, run } from '../support/command.js';
+import { TEST_DATA_PLANE } from '../support/data-plane.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 
 let etcd: EtcdCluster;
@@ -48,14 +49,16 @@ describe('lines that scripts parse', () => {
 });
 
 describe('network-create', () => {
-  it('takes gateway, MTU and VNI', async () => {
-    await shop('--gateway', '10.1.0.254', '--mtu', '1400', '--vni', '4242');
+  it('takes gateway, MTU, data plane and VNI', async () => {
+    await shop('--gateway', '10.1.0.254', '--mtu', '1400', '--vni', '4242', '--dataplane', 'macvlan');
     expect(JSON.parse(await ant.out('network-show', '-n', 'shop', '--json'))).toMatchObject({
       id: ID,
       gateway: '10.1.0.254/24',
       mtu: 1400,
+      dataplane: 'macvlan',
       vxlan_vni: 4242,
     });
+    expect(await ant.out('network-inspect', 'shop')).toMatch(/MTU 1400, macvlan\n/);
   });
 
   it('takes the empty string for what a script leaves open', async () => {
@@ -105,6 +108,7 @@ describe('--output', () => {
         '  ip_range: 10.1.0.0/24',
         '  gateway: 10.1.0.1/24',
         '  mtu: 1400',
+        `  dataplane: ${TEST_DATA_PLANE}`,
         '',
       ].join('\n'),
     );

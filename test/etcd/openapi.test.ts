@@ -123,7 +123,15 @@ describe('GET /openapi.json', () => {
     [
       'NetworkCreate',
       '/networks',
-      { name: 'a', ip_range: '10.0.0.0/24', gateway: '', mtu: 1450, vxlan_vni: 77, type: 'overlay' },
+      {
+        name: 'a',
+        ip_range: '10.0.0.0/24',
+        gateway: '',
+        mtu: 1450,
+        vxlan_vni: 77,
+        type: 'overlay',
+        dataplane: 'macvlan',
+      },
     ],
     ['NetworkCreate', '/networks', {}],
     [
@@ -143,6 +151,7 @@ describe('GET /openapi.json', () => {
 
   it.each([
     ['NetworkCreate', '/networks', { mtu: '1450' }],
+    ['NetworkCreate', '/networks', { dataplane: 'veth' }],
     ['NetworkCreate', '/networks', { vxlan_vni: 0 }],
     ['NetworkCreate', '/networks', { ip_rnage: 'x' }],
     ['NetworkCreate', '/networks', { id: 'x' }],

@@ -1,5 +1,6 @@
 /** A checker that finds nothing proves nothing: each kind of damage is done once, by other hands, and has to be seen. */
 import { ApiHost } from '../support/api-host.js';
+import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { type CheckedCluster, namespaceHost, untilSound, violations } from '../support/invariants.js';
 import { NetnsLab, TestNetns } from '../support/netns.js';
@@ -14,6 +15,7 @@ let cluster: CheckedCluster;
 let network: string;
 /** Of ant's endpoint. */
 let port: string;
+let target: TestNetns;
 
 beforeAll(async () => {
   etcd = await startEtcd();
@@ -30,7 +32,8 @@ beforeAll(async () => {
     hosts: [checked(ant, 'ant', first, '10.99.0.1'), checked(bee, 'bee', second, '10.99.0.2')],
   };
   ({ id: network } = await ant.network({ name: 'shop' }));
-  const { body } = await ant.endpoint(network, (await lab.netns('one')).path);
+  target = await lab.netns('one');
+  const { body } = await ant.endpoint(network, target.path);
   port = body.endpoint.overlay_veth_name;
   await bee.endpoint(network, (await lab.netns('two')).path);
   await untilSound(cluster);
@@ -59,7 +62,9 @@ it('violations() of a cluster that works are none', async () => {
 type Damage = readonly [string, () => Promise<unknown>, RegExp];
 
 const DAMAGES: readonly Damage[] = [
-  ['a lost port', () => overlay().ip(`link set ${port} nomaster`), /port sand\w+ of endpoint .* is off/],
+  ON_BRIDGE
+    ? ['a lost port', () => overlay().ip(`link set ${port} nomaster`), /port sand\w+ of endpoint .* is off/]
+    : ['a lost port', () => target.ip('link del sand0'), /port sand\w+ of endpoint .*: 0 macvlans/],
   [
     'an ARP entry too many',
     () => overlay().ip('neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 nud permanent dev vxlan0'),
@@ -81,8 +86,12 @@ const DAMAGES: readonly Damage[] = [
       ),
     /FDB entry 02:84:0a:00:00:03 via 10.99.0.2 is missing/,
   ],
-  ['another MTU', () => overlay().ip('link set br0 mtu 1400'), /MTU of br0 is 1400/],
-  ['a lost gateway', () => overlay().ip('address flush dev br0'), /gateway is/],
+  [
+    'another MTU',
+    () => overlay().ip(`link set ${GATEWAY_NAME} mtu 1400`),
+    new RegExp(`MTU of ${GATEWAY_NAME} is 1400`),
+  ],
+  ['a lost gateway', () => overlay().ip(`address flush dev ${GATEWAY_NAME}`), /gateway is/],
   [
     'a link in the host',
     () =>

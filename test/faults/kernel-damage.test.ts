@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parseNetnsPath } from '../../model/scalars.js';
 import { ApiHost } from '../support/api-host.js';
 import { ok } from '../support/command.js';
+import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { namespaceHost, untilSound, violations } from '../support/invariants.js';
 import { NetnsLab, TestNetns } from '../support/netns.js';
@@ -43,6 +44,8 @@ beforeAll(async () => {
   ];
   const links = await overlay.links();
   port = links.find(({ ifname }) => ifname.startsWith('sand'))?.ifname ?? '';
+  const [placed] = (await near.links()).filter(({ ifname }) => ifname === 'sand0');
+  port ||= placed?.ifalias ?? '';
 });
 afterAll(async () => {
   await lab[Symbol.asyncDispose]();
@@ -63,7 +66,7 @@ interface Damage {
   readonly says: string;
 }
 
-const DAMAGES: readonly Damage[] = [
+const ANY_DAMAGES: readonly Damage[] = [
   {
     what: 'FDB entry deleted',
     do: () => overlay.bridge(`fdb del ${FAR.mac} dev vxlan0 dst ${FAR.vtep} self`),
@@ -90,27 +93,52 @@ const DAMAGES: readonly Damage[] = [
     says: 'ARP entry',
   },
   {
-    what: 'static entry of the port deleted',
-    do: () => overlay.bridge(`fdb del 02:84:0a:00:00:02 dev ${port} master`),
-    says: 'entry of 02:84',
+    what: 'gateway down',
+    do: () => overlay.ip(`link set ${GATEWAY_NAME} down`),
+    says: `${GATEWAY_NAME}: down`,
   },
-  { what: 'bridge down', do: () => overlay.ip('link set br0 down'), says: 'br0: down' },
   { what: 'VXLAN down', do: () => overlay.ip('link set vxlan0 down'), says: 'vxlan0: down' },
-  { what: 'port down', do: () => overlay.ip(`link set ${port} down`), says: 'down, wanted up' },
-  { what: "bridge's MTU", do: () => overlay.ip('link set br0 mtu 1300'), says: 'mtu 1300' },
+  { what: "gateway's MTU", do: () => overlay.ip(`link set ${GATEWAY_NAME} mtu 1300`), says: 'mtu 1300' },
   { what: "VXLAN's MTU", do: () => overlay.ip('link set vxlan0 mtu 1300'), says: 'mtu 1300' },
-  { what: "port's MTU", do: () => overlay.ip(`link set ${port} mtu 1300`), says: 'mtu 1300' },
   {
-    what: "bridge's MAC",
-    do: () => overlay.ip(`link set br0 address ${STRANGE_MAC}`),
-    mended: async () => (await overlay.link('br0'))?.address === '02:84:0a:00:00:01',
+    what: "gateway's MAC",
+    do: () => overlay.ip(`link set ${GATEWAY_NAME} address ${STRANGE_MAC}`),
+    mended: async () => (await overlay.link(GATEWAY_NAME))?.address === '02:84:0a:00:00:01',
     says: `MAC ${STRANGE_MAC}`,
   },
   {
     what: 'gateway address deleted',
-    do: () => overlay.ip('address del 10.0.0.1/24 dev br0'),
+    do: () => overlay.ip(`address del 10.0.0.1/24 dev ${GATEWAY_NAME}`),
     says: 'address 10.0.0.1/24',
   },
+  { what: 'VXLAN deleted', do: () => overlay.ip('link del vxlan0'), says: 'vxlan0: missing' },
+  {
+    what: 'namespace file unmounted',
+    do: () => ok(['umount', '--lazy', overlay.path]),
+    says: 'namespace file',
+  },
+  {
+    what: 'namespace file removed',
+    // In one go: the agent may bind it again at any moment.
+    do: () => ok(['sh', '-c', `umount --lazy ${overlay.path} && rm ${overlay.path}`]),
+    says: 'namespace file',
+  },
+  {
+    what: 'link-local addresses on',
+    do: () => sysctl('ipv6/conf/all/addr_gen_mode', '0'),
+    mended: async () => (await overlay.sysctl('net.ipv6.conf.all.addr_gen_mode')) === '1',
+    says: 'link-local',
+  },
+];
+
+const BRIDGE_DAMAGES: readonly Damage[] = [
+  {
+    what: 'static entry of the port deleted',
+    do: () => overlay.bridge(`fdb del 02:84:0a:00:00:02 dev ${port} master`),
+    says: 'entry of 02:84',
+  },
+  { what: 'port down', do: () => overlay.ip(`link set ${port} down`), says: 'down, wanted up' },
+  { what: "port's MTU", do: () => overlay.ip(`link set ${port} mtu 1300`), says: 'mtu 1300' },
   {
     what: 'port out of its bridge',
     do: () => overlay.ip(`link set ${port} nomaster`),
@@ -139,31 +167,37 @@ const DAMAGES: readonly Damage[] = [
     mended: async () => (await overlay.sysctl('net.bridge.bridge-nf-call-iptables')) === '0',
     says: 'bridge-nf-call-iptables',
   },
-  {
-    what: 'link-local addresses on',
-    do: () => sysctl('ipv6/conf/all/addr_gen_mode', '0'),
-    mended: async () => (await overlay.sysctl('net.ipv6.conf.all.addr_gen_mode')) === '1',
-    says: 'link-local',
-  },
-  { what: 'VXLAN deleted', do: () => overlay.ip('link del vxlan0'), says: 'vxlan0: missing' },
   { what: 'bridge deleted', do: () => overlay.ip('link del br0'), says: 'br0: missing' },
   {
     what: 'stray port of our kind',
     do: () => overlay.ip('link add sandfeed master br0 type veth peer name astray'),
     says: 'port of no endpoint',
   },
+];
+
+/** What is in other namespaces is compared when something in the overlay's own changes, or goes away. */
+const MACVLAN_DAMAGES: readonly Damage[] = [
+  { what: 'gateway deleted', do: () => overlay.ip('link del gateway0'), says: 'gateway0: missing' },
   {
-    what: 'namespace file unmounted',
-    do: () => ok(['umount', '--lazy', overlay.path]),
-    says: 'namespace file',
+    what: 'alias deleted',
+    do: () => near.ip('link set sand0 alias ""').then(() => overlay.ip('link set vxlan0 mtu 1300')),
+    says: 'not finished',
   },
   {
-    what: 'namespace file removed',
-    // In one go: the agent may bind it again at any moment.
-    do: () => ok(['sh', '-c', `umount --lazy ${overlay.path} && rm ${overlay.path}`]),
-    says: 'namespace file',
+    what: 'stray interface of our kind',
+    do: async () => {
+      await overlay.ip(
+        `link add astray link vxlan0 netns ${near.path.split('/').at(-1)} type macvlan mode bridge`,
+      );
+      await near.ip('link set astray alias sandfeed');
+      await overlay.ip('link set vxlan0 mtu 1300');
+    },
+    mended: async () => (await near.link('astray')) === undefined,
+    says: 'port of no endpoint',
   },
 ];
+
+const DAMAGES = [...ANY_DAMAGES, ...(ON_BRIDGE ? BRIDGE_DAMAGES : MACVLAN_DAMAGES)];
 
 const reaches = async () => (await near.ping(FAR.address)) === 1;
 
@@ -192,7 +226,7 @@ it("the endpoint's interface deleted from within: made again, with its address",
 
 it('a namespace that is gone for good: made again, with its endpoints', async () => {
   for (const { ifname } of await overlay.links()) {
-    if (ifname === 'vxlan0' || ifname === 'br0' || ifname === port)
+    if (ifname === 'vxlan0' || ifname === GATEWAY_NAME || ifname === port)
       await overlay.run('ip', 'link', 'del', ifname);
   }
   await until(reaches, { timeoutMs: 4_000, everyMs: 50, what: 'it reaches the other host again' });
@@ -207,32 +241,35 @@ it('no packet is lost while the file of a namespace is bound again', async () =>
 
 it('what is not ours stays: a veth in our bridge, an address, an entry of another device', async () => {
   await overlay.ip(
-    'link add theirs master br0 up type veth peer name theirs-far',
+    `link add theirs ${ON_BRIDGE ? 'master br0' : ''} up type veth peer name theirs-far`,
     'address add 192.168.7.1/24 dev theirs-far',
     `neigh add 192.168.7.2 lladdr ${STRANGE_MAC} dev theirs-far nud permanent`,
   );
   const lines = told().length;
   await overlay.bridge(`fdb del ${FAR.mac} dev vxlan0 dst ${FAR.vtep} self`);
   await until(() => told().length > lines, { timeoutMs: MENDED_WITHIN_MS, what: 'a compare has been there' });
-  expect(await overlay.link('theirs')).toMatchObject({ master: 'br0' });
+  expect(await overlay.link('theirs')).toMatchObject(ON_BRIDGE ? { master: 'br0' } : {});
   expect(await overlay.addresses('theirs-far')).toHaveLength(1);
   expect(await overlay.neighbours('theirs-far')).toMatchObject([{ dst: '192.168.7.2' }]);
   const [inspection] = [...(await ant.host.engine.reconciler.inspectAll()).values()];
   expect(inspection).toEqual({
     repairs: [],
     missingPorts: [],
-    foreign: ['theirs: a veth in br0 that is none of ours'],
+    foreign: ON_BRIDGE ? ['theirs: a veth in br0 that is none of ours'] : [],
   });
   await overlay.ip('link del theirs');
 });
 
 it('inspectAll() says what differs and changes nothing', async () => {
   await untilSound(cluster());
-  await overlay.ip('link set br0 mtu 1300', `neigh del ${FAR.address} dev vxlan0`);
+  await overlay.ip(`link set ${GATEWAY_NAME} mtu 1300`, `neigh del ${FAR.address} dev vxlan0`);
   // News are heard every 250 ms and wait for more: until then nobody else mends it.
   const [inspection] = [...(await ant.host.engine.reconciler.inspectAll()).values()];
-  expect(inspection?.repairs).toEqual(['br0: mtu 1300, wanted 1450', `ARP entry of ${FAR.address} missing`]);
-  expect(await overlay.link('br0')).toMatchObject({ mtu: 1300 });
+  expect(inspection?.repairs).toEqual([
+    `${GATEWAY_NAME}: mtu 1300, wanted 1450`,
+    `ARP entry of ${FAR.address} missing`,
+  ]);
+  expect(await overlay.link(GATEWAY_NAME)).toMatchObject({ mtu: 1300 });
   await untilSound(cluster());
 });
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { DifferenceJson, LeakJson } from '../../cli/client.js';
 import { parseNetnsPath } from '../../model/scalars.js';
 import { ApiHost } from '../support/api-host.js';
+import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { namespaceHost, untilSound } from '../support/invariants.js';
 import { NetnsLab, TestNetns } from '../support/netns.js';
@@ -17,6 +18,8 @@ let ant: ApiHost;
 let antNetns: TestNetns;
 let prefix: string;
 let network: string;
+/** Where ant's endpoint has its interface. */
+let target: TestNetns;
 let endpoint: { id: string; overlay_veth_name: string };
 let tests = 0;
 
@@ -30,7 +33,8 @@ beforeEach(async () => {
   [antNetns] = await lab.hosts('ant');
   ant = await ApiHost.open({ hosts: etcd.hosts, prefix, name: 'ant', netns: antNetns, vtep: '10.99.0.1' });
   network = (await ant.network({ name: 'shop' })).id;
-  endpoint = (await ant.endpoint(network, (await lab.netns('one')).path)).body.endpoint;
+  target = await lab.netns('one');
+  endpoint = (await ant.endpoint(network, target.path)).body.endpoint;
   await untilSound(cluster());
 });
 afterEach(async () => {
@@ -83,12 +87,12 @@ describe('verify', () => {
   });
 
   it('tells what differs in the kernel, before anybody mends it', async () => {
-    await overlay().ip('link set br0 mtu 1300');
+    await overlay().ip(`link set ${GATEWAY_NAME} mtu 1300`);
     expect(await differences()).toMatchObject([
       {
         area: 'kernel',
         kind: 'kernel-differs',
-        text: expect.stringContaining('br0: mtu 1300'),
+        text: expect.stringContaining(`${GATEWAY_NAME}: mtu 1300`),
         network_id: network,
       },
     ]);
@@ -159,10 +163,14 @@ describe('repair', () => {
   });
 
   it('leaves what is not ours, and says so', async () => {
-    await overlay().ip('link add theirs master br0 type veth peer name theirs-far');
+    const theirs = ON_BRIDGE
+      ? 'link add theirs master br0 type veth peer name theirs-far'
+      : `link add theirs link vxlan0 netns ${target.path.split('/').at(-1)} type macvlan mode bridge`;
+    await overlay().ip(theirs);
     const { body } = await ant.api.post('/repair').send({});
     expect(body.left).toMatchObject([{ kind: 'foreign', text: expect.stringContaining('theirs') }]);
-    expect(await overlay().link('theirs')).toMatchObject({ master: 'br0' });
+    const where = ON_BRIDGE ? overlay() : target;
+    expect(await where.link('theirs')).toMatchObject(ON_BRIDGE ? { master: 'br0' } : {});
   });
 });
 
@@ -208,7 +216,9 @@ it('a running endpoint that has lost its record gets it back at the start, and k
     what: 'it is back',
   });
   expect(await get(`network-endpoints/${network}/${endpoint.id}`)).toEqual(record);
-  expect(await overlay().link(endpoint.overlay_veth_name)).toMatchObject({ master: 'br0' });
+  const port = endpoint.overlay_veth_name;
+  if (ON_BRIDGE) expect(await overlay().link(port)).toMatchObject({ master: 'br0' });
+  else expect(await target.link('sand0')).toMatchObject({ ifalias: port });
   await untilSound(cluster());
 });
 

@@ -1,4 +1,5 @@
 import { CliHost } from '../support/cli-host.js';
+import { ON_BRIDGE } from '../support/data-plane.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 
@@ -99,7 +100,7 @@ describe('of endpoints on two hosts', () => {
 
   it('network inspect shows a tree', async () => {
     const tree = [
-      `shop [${NETWORK}] VNI 1, 10.0.0.0/24, gateway 10.0.0.1/24, MTU 1400`,
+      `shop [${NETWORK}] VNI 1, 10.0.0.0/24, gateway 10.0.0.1/24, MTU 1400${ON_BRIDGE ? '' : ', macvlan'}`,
       '├─ ant VTEP 10.99.0.1',
       `│  ├─ ACTIVE   10.0.0.2/24    02:84:0a:00:00:02  ${onAnt}  sand0 in ${red.path}`,
       `│  └─ PASSIVE  10.0.0.100/24  02:84:0a:00:00:64  ${passive}`,

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConflictError, InvalidError } from '../../model/errors.js';
 import type { PortTarget, WantedPort } from '../../overlay/types.js';
+import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
 import {
@@ -32,6 +33,13 @@ const plug = (port: WantedPort) => plugOn(host, port);
 const unplug = (port: WantedPort) => unplugFrom(host, port);
 const portOnHost = (n: number) => portTo({ kind: 'host', name: `tgt${n}` } as unknown as PortTarget, n);
 const names = async (netns: TestNetns) => (await netns.links()).map(({ ifname }) => ifname).sort();
+/** Interfaces of the overlay's namespace: a macvlan has no end there. */
+const overlayWith = (...ports: readonly string[]) => [
+  GATEWAY_NAME,
+  'lo',
+  ...(ON_BRIDGE ? ports : []),
+  'vxlan0',
+];
 const untilNamesAre = (netns: TestNetns, wanted: readonly string[]) =>
   until(async () => `${await names(netns)}` === `${wanted}`, { timeoutMs: 1_000, what: `only ${wanted}` });
 
@@ -39,9 +47,17 @@ describe('plug() into the host', () => {
   it('leaves the end there under its name, with MAC and MTU, and down', async () => {
     expect(await plug(portOnHost(2))).toEqual({ ifName: 'tgt2' });
     const link = await host.netns.link('tgt2');
-    expect(link).toMatchObject({ address: macOf(2), mtu: MTU, linkinfo: { info_kind: 'veth' } });
+    expect(link).toMatchObject({
+      address: macOf(2),
+      mtu: MTU,
+      linkinfo: { info_kind: ON_BRIDGE ? 'veth' : 'macvlan' },
+    });
     expect(link?.flags).not.toContain('UP');
     expect(await host.netns.addresses('tgt2')).toEqual([]);
+    if (!ON_BRIDGE) {
+      expect(link).toMatchObject({ ifalias: 'sand002' });
+      return;
+    }
     const near = { master: 'br0', mtu: MTU, flags: expect.arrayContaining(['UP']) };
     expect(await host.overlay.link('sand002')).toMatchObject(near);
     expect(await host.overlay.port('sand002')).toMatchObject({ learning: false, flood: false });
@@ -124,7 +140,7 @@ describe('plug() into a namespace', () => {
       expect(error).toBeInstanceOf(InvalidError);
       expect(error).toMatchObject({ facts: { field: 'ns_handle_path' } });
     }
-    expect(await names(host.overlay)).toEqual(['br0', 'lo', 'vxlan0']);
+    expect(await names(host.overlay)).toEqual(overlayWith());
   });
 });
 
@@ -148,9 +164,9 @@ describe('unplug()', () => {
     await unplug(portOf(kind, 2));
     await unplug(portOf(kind, 3));
     await unplug(portOf(kind, 3));
-    await untilNamesAre(host.overlay, ['br0', 'lo', 'vxlan0']);
-    expect(await names(host.netns)).toEqual(['eth0', 'lo']);
-    expect(await names(container)).toEqual(['lo']);
+    await untilNamesAre(host.overlay, overlayWith());
+    await untilNamesAre(host.netns, ['eth0', 'lo']);
+    await untilNamesAre(container, ['lo']);
   });
 
   it.each(kinds)('from a %s: the same endpoint can be plugged at once, and stays', async kind => {
@@ -159,7 +175,7 @@ describe('unplug()', () => {
     const again = plug(portOf(kind, 2));
     await unplugged;
     expect(await again).toEqual({ ifName });
-    await untilNamesAre(host.overlay, ['br0', 'lo', 'sand002', 'vxlan0']);
+    await untilNamesAre(host.overlay, overlayWith('sand002'));
     const wanted = host.wanted({ ports: [portOf(kind, 2)] });
     expect(await host.kernel.reconcile(wanted)).toEqual({ created: false, repairs: [], missingPorts: [] });
   });
@@ -171,8 +187,10 @@ describe('unplug()', () => {
     const plugged = plug(successor);
     await unplugged;
     expect(await plugged).toEqual({ ifName: 'sand0' });
-    await untilNamesAre(host.overlay, ['br0', 'lo', 'sand099', 'vxlan0']);
-    expect(await host.overlay.fdb('sand099')).toContainEqual(expect.objectContaining({ mac: macOf(2) }));
+    await untilNamesAre(host.overlay, overlayWith('sand099'));
+    const successors = ON_BRIDGE ? await host.overlay.fdb('sand099') : await container.links();
+    const mark = ON_BRIDGE ? { mac: macOf(2) } : { address: macOf(2), ifalias: 'sand099' };
+    expect(successors).toContainEqual(expect.objectContaining(mark));
     expect(await container.ping('10.1.0.1')).toBe(1);
   });
 
@@ -180,7 +198,7 @@ describe('unplug()', () => {
     await plug(portIn(container, 2));
     await container.ip('link del sand0');
     await unplug(portIn(container, 2));
-    await untilNamesAre(host.overlay, ['br0', 'lo', 'vxlan0']);
+    await untilNamesAre(host.overlay, overlayWith());
   });
 
   it('that an end of the agent interrupted is finished by the next reconcile', async () => {
@@ -189,7 +207,7 @@ describe('unplug()', () => {
     await host.kernel[Symbol.asyncDispose]();
     const next = await startHost(lab, host.netns, 1);
     await next.kernel.reconcile(next.wanted());
-    await untilNamesAre(host.overlay, ['br0', 'lo', 'vxlan0']);
-    expect(await names(host.netns)).toEqual(['eth0', 'lo']);
+    await untilNamesAre(host.overlay, overlayWith());
+    await untilNamesAre(host.netns, ['eth0', 'lo']);
   });
 });

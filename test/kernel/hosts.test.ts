@@ -1,7 +1,9 @@
+import type { DataPlane } from '../../model/data-plane.js';
 import { KernelError } from '../../model/errors.js';
 import { Kernel } from '../../overlay/kernel.js';
 import { packPeers } from '../../overlay/peers.js';
 import { ok, run } from '../support/command.js';
+import { TEST_DATA_PLANE } from '../support/data-plane.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import {
   addressOf,
@@ -17,6 +19,11 @@ import {
   VNI,
 } from './network-fixture.js';
 
+/** Of host a and of host b. */
+type Planes = readonly [DataPlane, DataPlane];
+const SAME: Planes = [TEST_DATA_PLANE, TEST_DATA_PLANE];
+
+let planes = SAME;
 let lab: NetnsLab;
 let a: TestHost;
 let b: TestHost;
@@ -24,8 +31,8 @@ let b: TestHost;
 beforeEach(async () => {
   lab = await NetnsLab.open();
   const [first, second] = await lab.hosts('h1', 'h2');
-  a = await startHost(lab, first, 1);
-  b = await startHost(lab, second, 2);
+  a = await startHost(lab, first, 1, planes[0]);
+  b = await startHost(lab, second, 2, planes[1]);
 });
 afterEach(() => lab[Symbol.asyncDispose]());
 
@@ -47,7 +54,13 @@ const set = (host: TestHost, n: number, vtep: string) =>
 const remove = (host: TestHost, n: number, vtep: string) =>
   host.kernel.applyPeers(host.overlay.path, { set: packPeers([]), remove: packPeers([peerAt(vtep, n)]) });
 
-describe('two hosts in one process', () => {
+const MIXED: readonly Planes[] = [SAME, ['bridge', 'macvlan'], ['macvlan', 'bridge']];
+
+describe.each(MIXED)('two hosts in one process, with %s and %s', (...both) => {
+  beforeAll(() => {
+    planes = both;
+  });
+
   it('let their containers reach each other, with packets of the full MTU', async () => {
     const [c2, c3] = await joinHosts();
     expect(await c2.ping('10.1.0.3', { count: 3 })).toBe(3);
@@ -110,6 +123,10 @@ describe('two hosts in one process', () => {
 });
 
 describe('reconcile() of a network that the original agent made', () => {
+  beforeAll(() => {
+    planes = ['bridge', 'bridge'];
+  });
+
   /** As etcd-layout.md says that it leaves them: numbers by chance, a learning VXLAN without a local address. */
   async function makeLikeTheOriginal(
     host: TestHost,

@@ -1,7 +1,9 @@
 /** A network of the kernel tests, and hosts that have it. */
+import type { DataPlane } from '../../model/data-plane.js';
 import { Kernel } from '../../overlay/kernel.js';
 import { packPeers } from '../../overlay/peers.js';
 import type { PortTarget, RemotePeer, WantedNetwork, WantedPort } from '../../overlay/types.js';
+import { TEST_DATA_PLANE } from '../support/data-plane.js';
 import type { NetnsLab, TestNetns } from '../support/netns.js';
 
 export const VNI = 4242;
@@ -23,7 +25,12 @@ export interface TestHost {
   }): WantedNetwork;
 }
 
-export async function startHost(lab: NetnsLab, netns: TestNetns, n: number): Promise<TestHost> {
+export async function startHost(
+  lab: NetnsLab,
+  netns: TestNetns,
+  n: number,
+  dataPlane: DataPlane = TEST_DATA_PLANE,
+): Promise<TestHost> {
   const kernel = lab.own(await Kernel.start({ log, hostNetns: netns.path }));
   const overlay = lab.overlay(`overlay-${n}`);
   const vtep = `10.99.0.${n}`;
@@ -36,6 +43,7 @@ export async function startHost(lab: NetnsLab, netns: TestNetns, n: number): Pro
       udpChecksum: false,
       local: vtep,
       mtu: MTU,
+      dataPlane,
       gateway: '10.1.0.1/24',
       ports,
       leaving: [],

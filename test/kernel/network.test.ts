@@ -4,6 +4,7 @@ import { ConflictError, NotFoundError } from '../../model/errors.js';
 import { packPeers } from '../../overlay/peers.js';
 import type { RemotePeer } from '../../overlay/types.js';
 import { run } from '../support/command.js';
+import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
 import {
@@ -59,7 +60,7 @@ describe('reconcile() of a new network', () => {
     const data = { id: VNI, local: '10.99.0.1', port: PORT, learning: false, proxy: true };
     expect(await host.overlay.link('vxlan0')).toMatchObject({
       mtu: MTU,
-      master: 'br0',
+      ...(ON_BRIDGE ? { master: 'br0' } : {}),
       flags: expect.arrayContaining(['UP']),
       linkinfo: { info_kind: 'vxlan', info_data: data },
     });
@@ -68,16 +69,37 @@ describe('reconcile() of a new network', () => {
     expect(await sockets(host.overlay)).toBe('');
   });
 
-  it('sets the ports so that nothing learns, and only the VXLAN is flooded to', async () => {
-    await makeNetwork();
-    expect(await host.overlay.port('vxlan0')).toMatchObject({ learning: false, flood: true });
-    expect(await host.overlay.port('sand002')).toMatchObject({ learning: false, flood: false });
-  });
+  if (ON_BRIDGE)
+    it('sets the ports so that nothing learns, and only the VXLAN is flooded to', async () => {
+      await makeNetwork();
+      expect(await host.overlay.port('vxlan0')).toMatchObject({ learning: false, flood: true });
+      expect(await host.overlay.port('sand002')).toMatchObject({ learning: false, flood: false });
+    });
 
-  it('sets one static entry for a local endpoint, one ARP and one FDB entry for a remote one', async () => {
+  if (ON_BRIDGE)
+    it('sets one static entry for a local endpoint', async () => {
+      await makeNetwork();
+      const local = { mac: macOf(2), state: 'static', master: 'br0' };
+      expect(await host.overlay.fdb('sand002')).toContainEqual(expect.objectContaining(local));
+    });
+
+  if (!ON_BRIDGE)
+    it('puts the local endpoint on the VXLAN, in its own namespace, with its port as alias', async () => {
+      await makeNetwork();
+      expect(await container.link('sand0')).toMatchObject({
+        address: macOf(2),
+        mtu: MTU,
+        ifalias: 'sand002',
+        flags: expect.arrayContaining(['UP']),
+        linkinfo: { info_kind: 'macvlan', info_data: { mode: 'bridge' } },
+      });
+      expect(await container.addresses('sand0')).toEqual(['10.1.0.2/24 brd 10.1.0.255']);
+      const names = (await host.overlay.links()).map(({ ifname }) => ifname).sort();
+      expect(names).toEqual(['gateway0', 'lo', 'vxlan0']);
+    });
+
+  it('sets one ARP and one FDB entry for a remote endpoint', async () => {
     await makeNetwork();
-    const local = { mac: macOf(2), state: 'static', master: 'br0' };
-    expect(await host.overlay.fdb('sand002')).toContainEqual(expect.objectContaining(local));
     const remote = { mac: macOf(9), dst: '10.99.0.2', state: 'permanent', flags: ['self'] };
     expect((await host.overlay.fdb('vxlan0')).filter(({ dst }) => dst)).toEqual([
       expect.objectContaining(remote),
@@ -87,14 +109,14 @@ describe('reconcile() of a new network', () => {
     ]);
   });
 
-  it('lets the bridge carry the gateway, up and out of the packet filter', async () => {
+  it('lets bridge or macvlan carry the gateway, up and out of the packet filter', async () => {
     await makeNetwork();
-    expect(await host.overlay.link('br0')).toMatchObject({
+    expect(await host.overlay.link(GATEWAY_NAME)).toMatchObject({
       mtu: MTU,
       address: '02:84:0a:01:00:01',
       flags: expect.arrayContaining(['UP']),
     });
-    expect(await host.overlay.addresses('br0')).toEqual(['10.1.0.1/24 brd 10.1.0.255']);
+    expect(await host.overlay.addresses(GATEWAY_NAME)).toEqual(['10.1.0.1/24 brd 10.1.0.255']);
     expect(await container.ping('10.1.0.1')).toBe(1);
     for (const name of await filters(host.overlay)) expect(await host.overlay.sysctl(name)).toBe('0');
   });
@@ -132,112 +154,154 @@ const filters = async (netns: TestNetns) => {
     .map(name => `net.bridge.${name}`);
 };
 
+const STRANGE_MAC = '02:84:0a:01:00:63';
+type DamageRow = readonly [string, (overlay: TestNetns) => Promise<void>, readonly (string | RegExp)[]];
+
+const ANY_DAMAGES: readonly DamageRow[] = [
+  ['gateway down', ns => ns.ip(`link set ${GATEWAY_NAME} down`), [`${GATEWAY_NAME}: down, wanted up`]],
+  ['VXLAN down', ns => ns.ip('link set vxlan0 down'), [/^vxlan0: down, wanted up/]],
+  ['loopback down', ns => ns.ip('link set lo down'), ['lo: down, wanted up']],
+  ['VXLAN learning', ns => ns.ip(`link set vxlan0 type vxlan id ${VNI} learning`), ['vxlan0: learning']],
+  [
+    'local address',
+    ns => ns.ip(`link set vxlan0 type vxlan id ${VNI} local 10.99.0.77`),
+    ['vxlan0: local address 10.99.0.77, wanted 10.99.0.1'],
+  ],
+  [
+    'gateway',
+    ns => ns.ip(`address flush dev ${GATEWAY_NAME}`),
+    [`${GATEWAY_NAME}: address 10.1.0.1/24 missing`],
+  ],
+  ['ARP missing', ns => ns.ip('neigh del 10.1.0.9 dev vxlan0'), ['ARP entry of 10.1.0.9 missing']],
+  [
+    'ARP wrong',
+    ns => ns.ip(`neigh replace 10.1.0.9 lladdr ${STRANGE_MAC} dev vxlan0 nud permanent`),
+    ['ARP entry of 10.1.0.9 wrong'],
+  ],
+  [
+    'ARP stray',
+    ns => ns.ip(`neigh add 10.1.0.99 lladdr ${STRANGE_MAC} dev vxlan0 nud permanent`),
+    ['ARP entry of 10.1.0.99 not wanted'],
+  ],
+  [
+    'FDB missing',
+    ns => ns.bridge(`fdb del ${macOf(9)} dev vxlan0 dst 10.99.0.2 self`),
+    [`FDB entry of ${macOf(9)} to 10.99.0.2 missing`],
+  ],
+  [
+    'FDB wrong',
+    ns => ns.bridge(`fdb replace ${macOf(9)} dev vxlan0 dst 10.99.0.3 self permanent`),
+    [`FDB entry of ${macOf(9)} to 10.99.0.2 wrong`],
+  ],
+  [
+    'FDB learnt, which would age',
+    ns => ns.bridge(`fdb replace ${macOf(9)} dev vxlan0 dst 10.99.0.2 self dynamic`),
+    [`FDB entry of ${macOf(9)} to 10.99.0.2 wrong`],
+  ],
+  [
+    'FDB stray',
+    ns => ns.bridge(`fdb add ${STRANGE_MAC} dev vxlan0 dst 10.99.0.3 self permanent`),
+    [`FDB entry of ${STRANGE_MAC} to 10.99.0.3 not wanted`],
+  ],
+];
+
+const BRIDGE_DAMAGES: readonly DamageRow[] = [
+  ['veth down', ns => ns.ip('link set sand002 down'), ['sand002: down, wanted up']],
+  ['MTU', ns => ns.ip('link set sand002 mtu 1400'), [/^sand002: mtu 1400, wanted 1450/]],
+  [
+    'master of the VXLAN',
+    ns => ns.ip('link set vxlan0 nomaster'),
+    [/^vxlan0: no port of br0/, /flood|learn/],
+  ],
+  [
+    'master of a veth',
+    ns => ns.ip('link set sand002 nomaster'),
+    ['sand002: no port of br0', /^sand002: learning on/, /^sand002: entry of .* missing$/],
+  ],
+  ['learning', ns => ns.bridge('link set dev sand002 learning on'), ['sand002: learning on, wanted off']],
+  ['flooding', ns => ns.bridge('link set dev sand002 flood on'), ['sand002: flood wanted off']],
+  ['no flooding', ns => ns.bridge('link set dev vxlan0 flood off'), ['vxlan0: flood wanted on']],
+  [
+    'static entry',
+    ns => ns.bridge(`fdb del ${macOf(2)} dev sand002 master`),
+    [`sand002: entry of ${macOf(2)} missing`],
+  ],
+  [
+    'stray port',
+    ns => ns.ip('link add sandfeed master br0 type veth peer name strayer'),
+    ['sandfeed: port of no endpoint, removed'],
+  ],
+  ['VXLAN missing', ns => ns.ip('link del vxlan0'), ['vxlan0: missing', /ARP entry/, /FDB entry/]],
+  [
+    'VXLAN of another VNI',
+    ns =>
+      ns.ip(
+        'link del vxlan0',
+        'link add vxlan0 type vxlan id 77 dstport 4789 proxy nolearning local 10.99.0.1',
+      ),
+    [`vxlan0: VNI 77, wanted ${VNI}`, /ARP entry/, /FDB entry/],
+  ],
+  ['bridge missing', ns => ns.ip('link del br0'), ['br0: missing', /^vxlan0: no port/, /^sand002: no port/]],
+  [
+    'something else named br0',
+    ns => ns.ip('link del br0', 'link add br0 type veth peer name br0-peer'),
+    [/^br0: a veth, wanted a bridge/],
+  ],
+  ['no flooding', ns => ns.bridge('link set dev vxlan0 flood off'), ['vxlan0: flood wanted on']],
+];
+
+const MACVLAN_DAMAGES: readonly DamageRow[] = [
+  [
+    'alias gone',
+    () => container.ip('link set sand0 alias ""'),
+    ['sand002: not finished, or without its alias'],
+  ],
+  [
+    'bare and down',
+    () => container.ip('link set sand0 alias ""', 'link set sand0 down', 'address flush dev sand0'),
+    ['sand002: not finished, or without its alias'],
+  ],
+  ['gateway missing', ns => ns.ip('link del gateway0'), ['gateway0: missing']],
+  [
+    'something else named gateway0',
+    ns => ns.ip('link del gateway0', 'link add gateway0 type veth peer name other'),
+    [/^gateway0: a veth, wanted a macvlan/],
+  ],
+  ["gateway's MAC", ns => ns.ip(`link set gateway0 address ${STRANGE_MAC}`), [/^gateway0: MAC/]],
+  [
+    'stray interface',
+    async ns => {
+      await ns.ip(
+        `link add stray link vxlan0 netns ${container.path.split('/').at(-1)} type macvlan mode bridge`,
+      );
+      await container.ip('link set stray alias sandfeed');
+    },
+    ['sandfeed: port of no endpoint, removed'],
+  ],
+  ['a bridge of old', ns => ns.ip('link add br0 type bridge'), ['br0: a bridge, wanted none']],
+];
+
 describe('reconcile() of a damaged network', () => {
-  const strangeMac = '02:84:0a:01:00:63';
-  it.each<[string, (overlay: TestNetns) => Promise<void>, readonly (string | RegExp)[]]>([
-    ['bridge down', ns => ns.ip('link set br0 down'), ['br0: down, wanted up']],
-    ['VXLAN down', ns => ns.ip('link set vxlan0 down'), [/^vxlan0: down, wanted up/]],
-    ['veth down', ns => ns.ip('link set sand002 down'), ['sand002: down, wanted up']],
-    ['loopback down', ns => ns.ip('link set lo down'), ['lo: down, wanted up']],
-    ['MTU', ns => ns.ip('link set sand002 mtu 1400'), [/^sand002: mtu 1400, wanted 1450/]],
-    [
-      'master of the VXLAN',
-      ns => ns.ip('link set vxlan0 nomaster'),
-      [/^vxlan0: no port of br0/, /flood|learn/],
-    ],
-    [
-      'master of a veth',
-      ns => ns.ip('link set sand002 nomaster'),
-      ['sand002: no port of br0', /^sand002: learning on/, /^sand002: entry of .* missing$/],
-    ],
-    ['learning', ns => ns.bridge('link set dev sand002 learning on'), ['sand002: learning on, wanted off']],
-    ['flooding', ns => ns.bridge('link set dev sand002 flood on'), ['sand002: flood wanted off']],
-    ['no flooding', ns => ns.bridge('link set dev vxlan0 flood off'), ['vxlan0: flood wanted on']],
-    ['VXLAN learning', ns => ns.ip(`link set vxlan0 type vxlan id ${VNI} learning`), ['vxlan0: learning']],
-    [
-      'local address',
-      ns => ns.ip(`link set vxlan0 type vxlan id ${VNI} local 10.99.0.77`),
-      ['vxlan0: local address 10.99.0.77, wanted 10.99.0.1'],
-    ],
-    ['gateway', ns => ns.ip('address flush dev br0'), ['br0: address 10.1.0.1/24 missing']],
-    [
-      'static entry',
-      ns => ns.bridge(`fdb del ${macOf(2)} dev sand002 master`),
-      [`sand002: entry of ${macOf(2)} missing`],
-    ],
-    ['ARP missing', ns => ns.ip('neigh del 10.1.0.9 dev vxlan0'), ['ARP entry of 10.1.0.9 missing']],
-    [
-      'ARP wrong',
-      ns => ns.ip(`neigh replace 10.1.0.9 lladdr ${strangeMac} dev vxlan0 nud permanent`),
-      ['ARP entry of 10.1.0.9 wrong'],
-    ],
-    [
-      'ARP stray',
-      ns => ns.ip(`neigh add 10.1.0.99 lladdr ${strangeMac} dev vxlan0 nud permanent`),
-      ['ARP entry of 10.1.0.99 not wanted'],
-    ],
-    [
-      'FDB missing',
-      ns => ns.bridge(`fdb del ${macOf(9)} dev vxlan0 dst 10.99.0.2 self`),
-      [`FDB entry of ${macOf(9)} to 10.99.0.2 missing`],
-    ],
-    [
-      'FDB wrong',
-      ns => ns.bridge(`fdb replace ${macOf(9)} dev vxlan0 dst 10.99.0.3 self permanent`),
-      [`FDB entry of ${macOf(9)} to 10.99.0.2 wrong`],
-    ],
-    [
-      'FDB learnt, which would age',
-      ns => ns.bridge(`fdb replace ${macOf(9)} dev vxlan0 dst 10.99.0.2 self dynamic`),
-      [`FDB entry of ${macOf(9)} to 10.99.0.2 wrong`],
-    ],
-    [
-      'FDB stray',
-      ns => ns.bridge(`fdb add ${strangeMac} dev vxlan0 dst 10.99.0.3 self permanent`),
-      [`FDB entry of ${strangeMac} to 10.99.0.3 not wanted`],
-    ],
-    [
-      'stray port',
-      ns => ns.ip('link add sandfeed master br0 type veth peer name strayer'),
-      ['sandfeed: port of no endpoint, removed'],
-    ],
-    ['VXLAN missing', ns => ns.ip('link del vxlan0'), ['vxlan0: missing', /ARP entry/, /FDB entry/]],
-    [
-      'VXLAN of another VNI',
-      ns =>
-        ns.ip(
-          'link del vxlan0',
-          'link add vxlan0 type vxlan id 77 dstport 4789 proxy nolearning local 10.99.0.1',
-        ),
-      [`vxlan0: VNI 77, wanted ${VNI}`, /ARP entry/, /FDB entry/],
-    ],
-    [
-      'bridge missing',
-      ns => ns.ip('link del br0'),
-      ['br0: missing', /^vxlan0: no port/, /^sand002: no port/],
-    ],
-    [
-      'something else named br0',
-      ns => ns.ip('link del br0', 'link add br0 type veth peer name br0-peer'),
-      [/^br0: a veth, wanted a bridge/],
-    ],
-  ])('%s: mends it and says so', async (_name, damage, repairs) => {
-    const wanted = await makeNetwork();
-    const before = await pictureOf(host.overlay);
-    await damage(host.overlay);
-    const report = await host.kernel.reconcile(wanted);
-    expect(report.created).toBe(false);
-    for (const repair of repairs) {
-      const like = typeof repair === 'string' ? repair : expect.stringMatching(repair);
-      expect(report.repairs).toContainEqual(like);
-    }
-    await until(async () => expect(await pictureOf(host.overlay)).toEqual(before) === undefined, {
-      timeoutMs: 2_000,
-      what: 'the overlay is as before',
-    });
-    expect((await host.kernel.reconcile(wanted)).repairs).toEqual([]);
-    expect(await container.ping('10.1.0.1')).toBe(1);
-  });
+  it.each<DamageRow>([...ANY_DAMAGES, ...(ON_BRIDGE ? BRIDGE_DAMAGES : MACVLAN_DAMAGES)])(
+    '%s: mends it and says so',
+    async (_name, damage, repairs) => {
+      const wanted = await makeNetwork();
+      const before = await pictureOf(host.overlay);
+      await damage(host.overlay);
+      const report = await host.kernel.reconcile(wanted);
+      expect(report.created).toBe(false);
+      for (const repair of repairs) {
+        const like = typeof repair === 'string' ? repair : expect.stringMatching(repair);
+        expect(report.repairs).toContainEqual(like);
+      }
+      await until(async () => expect(await pictureOf(host.overlay)).toEqual(before) === undefined, {
+        timeoutMs: 2_000,
+        what: 'the overlay is as before',
+      });
+      expect((await host.kernel.reconcile(wanted)).repairs).toEqual([]);
+      expect(await container.ping('10.1.0.1')).toBe(1);
+    },
+  );
 
   it('switches the packet filter off again and says so', async () => {
     const wanted = await makeNetwork();
@@ -258,9 +322,36 @@ describe('reconcile() of a damaged network', () => {
     expect(await host.overlay.sysctl('net.ipv6.conf.default.addr_gen_mode')).toBe('1');
   });
 
-  it('reports an endpoint whose veth is gone, and plug() brings it back', async () => {
+  if (!ON_BRIDGE)
+    it.each<DamageRow>([
+      [
+        'VXLAN missing',
+        ns => ns.ip('link del vxlan0'),
+        ['vxlan0: missing', 'gateway0: missing', /ARP entry/],
+      ],
+      [
+        'VXLAN of another VNI',
+        ns =>
+          ns.ip(
+            'link del vxlan0',
+            'link add vxlan0 type vxlan id 77 dstport 4789 proxy nolearning local 10.99.0.1',
+          ),
+        [`vxlan0: VNI 77, wanted ${VNI}`, /FDB entry/],
+      ],
+    ])('%s: mends it, and reports the endpoint that went along', async (_name, damage, repairs) => {
+      const wanted = await makeNetwork();
+      await damage(host.overlay);
+      const report = await host.kernel.reconcile(wanted);
+      for (const repair of repairs) expect(report.repairs).toContainEqual(expect.stringMatching(repair));
+      expect(report.missingPorts).toEqual(['endpoint-2']);
+      await plugOn(host, portIn(container, 2));
+      expect(await host.kernel.reconcile(wanted)).toEqual({ created: false, repairs: [], missingPorts: [] });
+      expect(await container.ping('10.1.0.1')).toBe(1);
+    });
+
+  it('reports an endpoint whose interface is gone, and plug() brings it back', async () => {
     const wanted = await makeNetwork();
-    await host.overlay.ip('link del sand002');
+    await (ON_BRIDGE ? host.overlay.ip('link del sand002') : container.ip('link del sand0'));
     expect((await host.kernel.reconcile(wanted)).missingPorts).toEqual(['endpoint-2']);
     await plugOn(host, portIn(container, 2));
     expect(await host.kernel.reconcile(wanted)).toMatchObject({ missingPorts: [], repairs: [] });
@@ -270,9 +361,13 @@ describe('reconcile() of a damaged network', () => {
 /** All that reconcile answers for, without numbers that may change. */
 async function pictureOf(overlay: TestNetns) {
   const links = await overlay.links();
-  const ports = await Promise.all(['vxlan0', 'sand002'].map(name => overlay.port(name)));
-  const fdb = [...(await overlay.fdb('vxlan0')), ...(await overlay.fdb('sand002'))];
+  const devices = ON_BRIDGE ? ['vxlan0', 'sand002'] : ['vxlan0'];
+  const ports = await Promise.all(devices.map(name => overlay.port(name)));
+  const fdb = (await Promise.all(devices.map(name => overlay.fdb(name)))).flat();
+  const inside = ON_BRIDGE ? [] : await container.links();
   return {
+    inside: inside.map(({ ifname, address, flags }) => [ifname, address, flags.includes('UP')]),
+    macs: links.map(({ ifname, address }) => [ifname === GATEWAY_NAME, address]).filter(([is]) => is),
     links: links
       .map(({ ifname, mtu, master, flags, linkinfo }) => ({
         ifname,
@@ -284,7 +379,7 @@ async function pictureOf(overlay: TestNetns) {
       }))
       .sort((a, b) => (a.ifname < b.ifname ? -1 : 1)),
     ports: ports.map(port => [port?.['learning'], port?.['flood']]),
-    addresses: await overlay.addresses('br0'),
+    addresses: await overlay.addresses(GATEWAY_NAME),
     fdb: fdb
       .filter(({ dst, state }) => dst || state === 'static')
       .map(({ mac, dst, state }) => [mac, dst, state]),

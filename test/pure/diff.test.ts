@@ -1,7 +1,10 @@
 import type { EndpointId, MacAddress } from '../../model/scalars.js';
-import { compare, type Found, vxlanMismatch } from '../../overlay/diff.js';
+import { bridgeLayout } from '../../overlay/bridge-layout.js';
+import { compare as compareIn, vxlanMismatch } from '../../overlay/diff.js';
 import { EntryWriter } from '../../overlay/entries.js';
 import { compareEntries, type FoundEntries, staticKey } from '../../overlay/entry-diff.js';
+import type { Found, Macvlan } from '../../overlay/found.js';
+import { macvlanLayout } from '../../overlay/macvlan-layout.js';
 import { Writer } from '../../overlay/netlink/codec.js';
 import type { Request } from '../../overlay/netlink/conn.js';
 import { REMOVAL_GROUP } from '../../overlay/netlink/constants.js';
@@ -23,7 +26,7 @@ const wanted = {
 } as unknown as WantedNetwork;
 
 const link = (index: number, name: string, kind: string, change: object = {}): Link =>
-  ({ index, name, kind, mtu: 1450, up: true, master: 0, group: 0, peer: 0, ...change }) as Link;
+  ({ index, name, kind, mtu: 1450, up: true, master: 0, group: 0, alias: '', peer: 0, ...change }) as Link;
 const vxlan = { vni: 4242, port: 4789, local: '10.99.0.1', learning: false, proxy: true };
 const port = (unicastFlood: boolean, learning = false) => ({ learning, unicastFlood });
 const links = {
@@ -36,23 +39,26 @@ const right: Found = {
   links: Object.values(links),
   addresses: [{ index: 2, address: '10.1.0.1/24' as never }],
   statics: new Set([staticKey(4, MAC)]),
+  macvlans: [],
 };
 const withLink = (name: keyof typeof links, change: object): Found => ({
   ...right,
   links: right.links.map(each => (each === links[name] ? { ...each, ...change } : each)),
 });
-const at = { bridge: 2, vxlan: 3 };
+const at = { gateway: 2, vxlan: 3 };
+const compare = (found: Found, wish = wanted, indexes = at) => compareIn(found, wish, indexes, bridgeLayout);
 
 describe('compare()', () => {
   it('finds nothing where all is right', () => {
     expect(compare(right, wanted, at)).toEqual({
       repairs: [],
       requests: [],
+      marks: [],
       missingPorts: [],
       unfinished: [],
       strangers: [],
       foreign: [],
-      retired: false,
+      retired: new Set(),
     });
   });
 
@@ -106,9 +112,9 @@ describe('compare()', () => {
       'master static',
     ],
   ])('%s', (_name, found, repair, request) => {
-    const { repairs, requests, missingPorts, strangers } = compare(found, wanted, at);
+    const { repairs, requests, marks, missingPorts, strangers } = compare(found, wanted, at);
     expect(repairs).toEqual([repair]);
-    expect(requests.map(({ what }) => what)).toEqual([expect.stringContaining(request)]);
+    expect([...requests, ...marks].map(({ what }) => what)).toEqual([expect.stringContaining(request)]);
     expect([missingPorts, strangers]).toEqual([[], []]);
   });
 
@@ -127,7 +133,8 @@ describe('compare()', () => {
     ['a dummy of somebody', [links.sand001, link(5, 'x', 'dummy', { master: 2 })], [], []],
   ])('%s: missing ports and strangers', (_name, some, missing, strangers) => {
     const found = { ...right, links: [links.lo, links.br0, links.vxlan0, ...some] };
-    expect(compare(found, wanted, at)).toMatchObject({ missingPorts: missing, strangers });
+    const { missingPorts, strangers: names } = compare(found);
+    expect([missingPorts, names.map(({ name }) => name)]).toEqual([missing, strangers]);
   });
 });
 
@@ -139,7 +146,88 @@ it('compare() tells what somebody else has put into the bridge', () => {
 
 it('compare() tells that something was retired and not removed', () => {
   const links = [...right.links, link(9, 'yand009', 'veth', { group: REMOVAL_GROUP })];
-  expect(compare({ ...right, links }, wanted, at)).toMatchObject({ retired: true, strangers: [] });
+  expect(compare({ ...right, links }, wanted, at)).toMatchObject({
+    retired: new Set(['here']),
+    strangers: [],
+  });
+});
+
+describe('compare() of macvlans', () => {
+  const port = wanted.ports[0];
+  const macvlan = (name: string, change: object = {}) =>
+    ({ ...link(7, name, 'macvlan'), mac: MAC, alias: 'sand001', peer: 3, nsid: 5, ...change }) as Macvlan;
+  const trunk = [
+    links.lo,
+    link(2, 'gateway0', 'macvlan', { peer: 3 }),
+    { ...links.vxlan0, master: 0, port: undefined },
+  ];
+  const gateway = { index: 2, address: '10.1.0.1/24' as never };
+  const seen = (macvlans: Macvlan[], some = trunk): Found => ({
+    links: some,
+    addresses: [gateway],
+    statics: new Set(),
+    macvlans,
+  });
+  const compareMacvlan = (found: Found) => compareIn(found, wanted, at, macvlanLayout);
+
+  it('finds nothing where all is right, whatever name the interface bears', () => {
+    expect(compareMacvlan(seen([macvlan('eth0')]))).toEqual({
+      repairs: [],
+      requests: [],
+      marks: [],
+      missingPorts: [],
+      unfinished: [],
+      strangers: [],
+      foreign: [],
+      retired: new Set(),
+    });
+  });
+
+  it.each<[string, Macvlan[], object]>([
+    ['none at all', [], { missingPorts: ['e1'] }],
+    [
+      'on its way out',
+      [macvlan('x', { group: REMOVAL_GROUP })],
+      { missingPorts: ['e1'], retired: new Set([5]) },
+    ],
+    ['another MAC, by its alias', [macvlan('eth0', { mac: '02:00:00:00:00:01' })], { missingPorts: [] }],
+    ['without its alias: unfinished', [macvlan('eth0', { alias: '' })], { unfinished: [port] }],
+    [
+      'one that leaves',
+      [macvlan('eth0'), macvlan('a', { alias: 'bye', mac: '' })],
+      { strangers: [], foreign: [] },
+    ],
+    [
+      'of nobody',
+      [macvlan('eth0'), macvlan('a', { alias: 'sand9', mac: '' })],
+      { strangers: [expect.objectContaining({ name: 'sand9' })] },
+    ],
+    [
+      "somebody's",
+      [macvlan('eth0'), macvlan('a', { alias: '', mac: '' })],
+      { strangers: [], foreign: ['a: a macvlan on vxlan0 that is none of ours'] },
+    ],
+  ])('%s', (_name, macvlans, differences) => {
+    expect(compareMacvlan(seen(macvlans))).toMatchObject(differences);
+  });
+
+  it('lifts what fell with the MTU of the VXLAN, and leaves what a container has lowered', () => {
+    const some = trunk.map(each => ({ ...each, mtu: 1300 }));
+    const { repairs, unfinished } = compareMacvlan(seen([macvlan('eth0', { mtu: 1300 })], some));
+    expect(repairs).toContain('sand001: mtu 1300, with that of vxlan0');
+    expect(unfinished).toEqual([port]);
+    for (const each of [seen([macvlan('eth0', { mtu: 1200 })], some), seen([macvlan('eth0', { mtu: 1300 })])])
+      expect(compareMacvlan(each).unfinished).toEqual([]);
+  });
+
+  it('wants the VXLAN to be no port', () => {
+    const some = trunk.map(each => (each.name === 'vxlan0' ? { ...each, master: 9 } : each));
+    const { repairs, requests } = compareMacvlan(seen([macvlan('eth0')], some));
+    expect([repairs, requests.map(({ what }) => what)]).toEqual([
+      ['vxlan0: a port, wanted none'],
+      [expect.stringContaining('master 0')],
+    ]);
+  });
 });
 
 describe('vxlanMismatch()', () => {

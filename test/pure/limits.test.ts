@@ -5,9 +5,12 @@ const NETWORK = '6ffc3990-b212-47f2-a5d1-2afe7526e548';
 const FINE = { openFiles: 20_000, neighbours: undefined };
 
 /** A network with `local` endpoints here and `endpoints` in the cluster. */
-const sized = (local: number, endpoints = local, range = '10.0.0.0/16'): NetworkSize[] => [
-  { id: parseNetworkId(NETWORK), range: range as Cidr, endpoints, local },
-];
+const sized = (
+  local: number,
+  endpoints = local,
+  range = '10.0.0.0/16',
+  dataPlane: NetworkSize['dataPlane'] = 'bridge',
+): NetworkSize[] => [{ id: parseNetworkId(NETWORK), range: range as Cidr, endpoints, local, dataPlane }];
 const told = (...args: Parameters<typeof nearLimits>) => nearLimits(...args).map(usageText);
 
 describe('nearLimits()', () => {
@@ -22,6 +25,10 @@ describe('nearLimits()', () => {
         new RegExp(`^interfaces of network ${NETWORK} on this host: 920 of ${ENDPOINTS_MAX}; .*another host`),
       ),
     ]);
+  });
+
+  it('tells of no ports where there is no bridge', () => {
+    expect(told(sized(5_000, 5_000, '10.0.0.0/16', 'macvlan'), FINE)).toEqual([]);
   });
 
   it('tells of open files, and how they are raised', () => {

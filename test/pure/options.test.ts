@@ -59,6 +59,8 @@ describe('parseNetworkOptions()', () => {
     [{ [GENERIC]: { 'sand-egress': 'docker' } }, {}],
     [{ [GENERIC]: { [MTU]: '1400' } }, { mtu: 1400 }],
     [{ [GENERIC]: { [MTU]: '68' } }, { mtu: 68 }],
+    [{ [GENERIC]: { 'sand-dataplane': 'bridge' } }, { dataPlane: 'bridge' }],
+    [{ [GENERIC]: { 'sand-dataplane': 'macvlan' } }, { dataPlane: 'macvlan' }],
     [{ 'com.docker.network.internal': true }, { internal: true }],
     [{ 'com.docker.network.enable_ipv6': false, 'com.docker.network.enable_ipv4': true }, {}],
   ])('%j', (options, expected) => {
@@ -74,6 +76,12 @@ describe('parseNetworkOptions()', () => {
     [{ [GENERIC]: { 'sand-name': 7 } }, 'sand-name', '--opt sand-name is 7; it must be a string'],
     [{ [GENERIC]: { 'sand-name': 'a', 'sand-id': ID } }, 'sand-name', 'both given'],
     [{ [GENERIC]: { 'sand-egress': 'host' } }, 'sand-egress', 'must be docker or none'],
+    [
+      { [GENERIC]: { 'sand-dataplane': 'veth' } },
+      'sand-dataplane',
+      'is "veth"; it must be bridge or macvlan',
+    ],
+    [{ [GENERIC]: { 'sand-dataplane': '' } }, 'sand-dataplane', 'must be bridge or macvlan'],
     [{ [GENERIC]: { [MTU]: '67' } }, MTU, 'from 68 to 65535'],
     [{ [GENERIC]: { [MTU]: '65536' } }, MTU, 'from 68 to 65535'],
     [{ [GENERIC]: { [MTU]: '1e3' } }, MTU, 'from 68 to 65535'],

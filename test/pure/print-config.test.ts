@@ -52,6 +52,7 @@ describe('--print-config', () => {
       ['netns-path', '/var/run/netns', 'default'],
       ['netns-prefix', 'x-', `file ${file}`],
       ['max-vni', '4000', `file ${file}`],
+      ['dataplane', 'bridge', 'default'],
       ['vxlan-port', '4789', 'default'],
       ['vxlan-checksum', 'on', 'default'],
       ['host-dead-after', '0', 'default'],

@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DaemonProcess, type Ending } from './daemon-process.js';
+import { DATA_PLANE_ENV } from './data-plane.js';
 import type { DockerHost } from './docker-host.js';
 import { unixRequest } from './unix-http.js';
 
@@ -80,7 +81,7 @@ export class AgentProcess {
       what: `the agent on ${host.name}`,
       argv: [process.execPath, main, ...flags],
       logFile: join(logs, `${Date.now()}-${startedAt.toFixed(0)}.log`),
-      env,
+      env: { ...DATA_PLANE_ENV, ...env },
     });
     const activated = () => pluginCall(host, 'Plugin.Activate', undefined, { timeoutMs: 2_000 });
     try {

@@ -54,9 +54,12 @@ export async function kernelViolations(truth: Truth, host: CheckedHost, joinedMs
     const local = localOf(truth, host, network.id);
     const path = join(host.netnsPathInside ?? host.netnsPath, `${PREFIX}${network.id}`);
     const there = local.length > 0 ? await look(inside(host, path)) : undefined;
-    if (there) found.push(...overlayViolations(truth, { host, network, local }, there));
-    else if (local.some(isPlaced)) found.push(`no namespace of network ${network.id}`);
-    found.push(...local.flatMap(endpoint => neverJoined(endpoint, there, joinedMs)));
+    if (there) {
+      const elsewhere = hasMacvlans(truth, network) ? await lookElsewhere(host, local) : undefined;
+      found.push(...overlayViolations(truth, { host, network, local, elsewhere }, there));
+    } else if (local.some(isPlaced)) found.push(`no namespace of network ${network.id}`);
+    if (!hasMacvlans(truth, network))
+      found.push(...local.flatMap(endpoint => neverJoined(endpoint, there, joinedMs)));
     for (const endpoint of local)
       if (!endpoint.docker) found.push(...(await targetViolations(host, endpoint)));
   }
@@ -118,32 +121,50 @@ interface Overlay {
   readonly host: CheckedHost;
   readonly network: NetworkTruth;
   readonly local: readonly EndpointTruth[];
+  /** Of a network of macvlans: interfaces of each endpoint's namespace; undefined: of a bridge. */
+  readonly elsewhere: ReadonlyMap<EndpointTruth, readonly Shown[]> | undefined;
+}
+
+const hasMacvlans = (truth: Truth, { id }: NetworkTruth) => truth.attributesOf(id)?.dataplane === 'macvlan';
+
+async function lookElsewhere(host: CheckedHost, local: readonly EndpointTruth[]) {
+  const seen = new Map<EndpointTruth, readonly Shown[]>();
+  for (const endpoint of local) {
+    const { target_netns_path: path } = endpoint;
+    if (path !== '') seen.set(endpoint, (await look(inside(host, path)))?.links ?? []);
+  }
+  return seen;
 }
 
 function overlayViolations(truth: Truth, overlay: Overlay, there: Seen): string[] {
   const found = [
     ...deviceViolations(truth, overlay, there),
-    ...portViolations(overlay, there),
+    ...(overlay.elsewhere ? macvlanViolations(overlay.elsewhere) : portViolations(overlay, there)),
     ...peerViolations(truth, overlay, there),
   ];
   return found.map(text => `network ${overlay.network.id}: ${text}`);
 }
 
-/** Bridge and VXLAN. */
-function deviceViolations(truth: Truth, { host, network }: Overlay, { links, addresses }: Seen): string[] {
+/** Gateway and VXLAN. */
+function deviceViolations(
+  truth: Truth,
+  { host, network, elsewhere }: Overlay,
+  { links, addresses }: Seen,
+): string[] {
+  const [name, kind] = elsewhere ? ['gateway0', 'macvlan'] : ['br0', 'bridge'];
   const mtu = truth.attributesOf(network.id)?.mtu ?? 1450;
-  const [bridge, vxlan] = ['br0', 'vxlan0'].map(name => links.find(({ ifname }) => ifname === name));
-  const bears = addresses.find(({ ifname }) => ifname === 'br0')?.addr_info ?? [];
+  const [bridge, vxlan] = [name, 'vxlan0'].map(each => links.find(({ ifname }) => ifname === each));
+  const bears = addresses.find(({ ifname }) => ifname === name)?.addr_info ?? [];
   const data = vxlan?.linkinfo?.info_data ?? {};
   const facts: readonly (readonly [string, unknown, unknown])[] = [
-    ['kind of br0', bridge?.linkinfo?.info_kind, 'bridge'],
-    ['MTU of br0', bridge?.mtu, mtu],
-    ['br0 up', bridge?.flags.includes('UP'), true],
+    [`kind of ${name}`, bridge?.linkinfo?.info_kind, kind],
+    [`MTU of ${name}`, bridge?.mtu, mtu],
+    [`${name} up`, bridge?.flags.includes('UP'), true],
     ['gateway', bears.map(({ local, prefixlen }) => `${local}/${prefixlen}`).join(), network.gateway],
     ['kind of vxlan0', vxlan?.linkinfo?.info_kind, 'vxlan'],
     ['MTU of vxlan0', vxlan?.mtu, mtu],
     ['vxlan0 up', vxlan?.flags.includes('UP'), true],
-    ['master of vxlan0', vxlan?.master, 'br0'],
+    ['master of vxlan0', vxlan?.master, elsewhere ? undefined : name],
     ['VNI', data['id'], network.vxlan_vni],
     ['local address', data['local'], host.vtep],
     ['learning', data['learning'], false],
@@ -170,6 +191,17 @@ function portViolations({ local }: Overlay, { links, fdb }: Seen): string[] {
     if (port && !isStatic) found.push(`port ${name} has no static entry of ${target}`);
   }
   return [...found, ...[...veths.keys()].map(name => `port ${name} is of no endpoint`)];
+}
+
+/** One macvlan for each active endpoint that is in its namespace, with its MAC and its port's name as alias. */
+function macvlanViolations(elsewhere: ReadonlyMap<EndpointTruth, readonly Shown[]>): string[] {
+  return [...elsewhere].flatMap(([{ id, target_veth_mac: mac, overlay_veth_name: name }, links]) => {
+    const found = links.filter(
+      ({ address, linkinfo }) => address === mac && linkinfo?.info_kind === 'macvlan',
+    );
+    if (found.length !== 1) return [`port ${name} of endpoint ${id}: ${found.length} macvlans, not one`];
+    return found[0]?.ifalias === name ? [] : [`port ${name} of endpoint ${id} has no alias`];
+  });
 }
 
 /** One ARP and one FDB entry for each endpoint of another host, and none else. */

@@ -50,6 +50,12 @@ interface RangeAnswer {
   readonly kvs?: readonly { readonly key: string; readonly value?: string; readonly lease?: number }[];
 }
 
+export interface AttributesTruth {
+  readonly mtu: number;
+  readonly origin: string;
+  readonly dataplane?: 'macvlan';
+}
+
 export class Truth {
   readonly #families = new Map<string, Entry<unknown>[]>();
   readonly networks = new Map<string, NetworkTruth>();
@@ -85,8 +91,8 @@ export class Truth {
   }
 
   /** What agents of ours have added to a network; undefined for one that an agent of the original made. */
-  attributesOf(network: string): { readonly mtu: number; readonly origin: string } | undefined {
-    const found = this.family<{ mtu: number; origin: string }>('network.attributes');
+  attributesOf(network: string): AttributesTruth | undefined {
+    const found = this.family<AttributesTruth>('network.attributes');
     return found.find(({ parts }) => parts[0] === network)?.value;
   }
 

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { DATA_PLANE_ENV } from './data-plane.js';
 import { freePorts } from './etcd.js';
 import { protect } from './guardian.js';
 import { unmountAll } from './netns.js';
@@ -62,6 +63,7 @@ export class LocalAgent implements AsyncDisposable {
     const protection = await protect({ directories });
     const ports = await freePorts('127.0.0.1', 2, true);
     const own = {
+      ...DATA_PLANE_ENV,
       PEER_IP: '127.0.0.1',
       PEER_HOSTNAME: 'ant',
       HTTP_PORT: String(ports[0]),

@@ -14,6 +14,7 @@ export interface LinkJson {
   readonly mtu: number;
   readonly address: string;
   readonly master?: string;
+  readonly ifalias?: string;
   readonly flags: readonly string[];
   readonly linkinfo?: {
     readonly info_kind?: string;

@@ -11,6 +11,7 @@ import type { Kernel } from '../../overlay/kernel.js';
 import { Bindings } from '../../plugin/bindings.js';
 import { StoreClient } from '../../store/client.js';
 import { Keys } from '../../store/keys.js';
+import { TEST_DATA_PLANE } from './data-plane.js';
 import { LogBook } from './log-book.js';
 import { unmountAll } from './netns.js';
 
@@ -55,6 +56,7 @@ export class NetworkHost implements AsyncDisposable {
         vxlanPort: 4789,
         vxlanChecksum: true,
         maxVni: plan.maxVni ?? 999_999,
+        dataPlane: TEST_DATA_PLANE,
       },
       journalPath: `${directory}/journal`,
       identity: { id: plan.identity ?? endpointIdOf(plan.name), instance: randomUUID() },

@@ -1,0 +1,50 @@
+/** Ports of a bridge, found against wanted. Pure. */
+import { compareLink, linkNamed, mend, OURS } from './diff.js';
+import { staticKey } from './entry-diff.js';
+import type { Differences, Found } from './found.js';
+import { type Link, setPort } from './netlink/link.js';
+import { setStatic } from './netlink/neighbour.js';
+import { BRIDGE, type OverlayIndexes, VXLAN } from './network.js';
+import type { WantedNetwork } from './types.js';
+
+export function compareBridgePorts(
+  found: Found,
+  wanted: WantedNetwork,
+  at: OverlayIndexes,
+  to: Differences,
+): void {
+  const vxlan = linkNamed(found.links, VXLAN);
+  if (vxlan?.vxlan) compareFlags(vxlan, true, to);
+  const names = new Set<string>(wanted.leaving);
+  for (const port of wanted.ports) {
+    const { overlayVeth, targetMac, endpointId } = port;
+    names.add(overlayVeth);
+    const link = linkNamed(found.links, overlayVeth);
+    if (link?.kind !== 'veth') {
+      to.missingPorts.push(endpointId);
+      continue;
+    }
+    compareLink(link, { up: true, mtu: wanted.mtu, master: at.gateway, masterName: BRIDGE }, to);
+    compareFlags(link, false, to);
+    if (!found.statics.has(staticKey(link.index, targetMac))) {
+      to.repairs.push(`${overlayVeth}: entry of ${targetMac} missing`);
+      to.marks.push(setStatic(link.index, targetMac));
+      to.unfinished.push(port);
+    }
+  }
+  for (const link of found.links) {
+    const { kind, master, name, index } = link;
+    if (master !== at.gateway || names.has(name) || index === at.vxlan) continue;
+    if (kind === 'veth' && OURS.test(name)) to.strangers.push({ name, link });
+    else to.foreign.push(`${name}: a ${kind || 'device'} in ${BRIDGE} that is none of ours`);
+  }
+}
+
+function compareFlags(link: Link, unicastFlood: boolean, to: Differences): void {
+  const { port } = link;
+  const words: string[] = [];
+  if (port?.learning !== false) words.push('learning on, wanted off');
+  if (port?.unicastFlood !== unicastFlood) words.push(`flood wanted ${unicastFlood ? 'on' : 'off'}`);
+  if (words.length === 0) return;
+  mend(to, `${link.name}: ${words.join('; ')}`, setPort({ index: link.index }, unicastFlood));
+}
