@@ -35,31 +35,56 @@ export interface FollowOptions {
   readonly prefix: string;
   readonly signal: AbortSignal;
   readonly log: Logger;
-  /** Everything there is at `revision`; replaces whatever was known. */
-  onSnapshot(entries: readonly KeyValue[], revision: number, origin: Origin): void;
+  readonly snapshot: SnapshotReader;
   /** The changes of one or more whole revisions, the last of which is `revision`. */
   onChanges(changes: readonly Change[], revision: number): void;
   /** The line is up (a stream is confirmed) or lost. */
   onLine?(up: boolean): void;
 }
 
-/** Reads the whole range at one revision, page by page. */
-export async function readSnapshot(
-  store: StoreClient,
-  prefix: string,
-): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
-  const entries: KeyValue[] = [];
+/** Everything there is at one revision, in pages: a whole cluster would be more than an agent should hold. */
+export interface SnapshotReader {
+  /** Whatever was begun before and has not ended is void. */
+  begin(revision: number, origin: Origin): void;
+  page(entries: readonly KeyValue[]): void;
+  /** What was known before and came in no page is gone. */
+  end(): void;
+}
+
+interface Page {
+  readonly entries: readonly KeyValue[];
+  readonly revision: number;
+  readonly cluster: string;
+}
+
+/** The whole range at one revision. */
+async function* readPages(store: StoreClient, prefix: string): AsyncIterable<Page> {
   const range_end = endOfPrefix(prefix);
   let key = Buffer.from(prefix);
   let [revision, cluster] = [0, ''];
   for (;;) {
     const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision });
     if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
-    for (const kv of page.kvs) entries.push(keyValueOf(kv));
+    yield { entries: page.kvs.map(keyValueOf), revision, cluster };
     const last = page.kvs.at(-1);
-    if (!page.more || !last) return { entries, revision, cluster };
+    if (!page.more || !last) return;
     key = Buffer.concat([last.key, Buffer.from([0])]);
   }
+}
+
+/** Reads the whole range at one revision, page by page; `keep` says what of a page is kept. */
+export async function readSnapshot(
+  store: StoreClient,
+  prefix: string,
+  keep: (entry: KeyValue) => boolean = () => true,
+): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
+  const entries: KeyValue[] = [];
+  let [revision, cluster] = [0, ''];
+  for await (const page of readPages(store, prefix)) {
+    for (const entry of page.entries) if (keep(entry)) entries.push(entry);
+    ({ revision, cluster } = page);
+  }
+  return { entries, revision, cluster };
 }
 
 /** A stream is refused for ever with a token that has expired; a call gets a new one, for both. */
@@ -78,12 +103,10 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
   while (!signal.aborted) {
     try {
       if (next === undefined) {
-        const { entries, revision, cluster } = await readSnapshot(store, options.prefix);
-        if (signal.aborted) return;
-        const isOurs = !followed || (followed.cluster === cluster && revision >= followed.revision);
-        options.onSnapshot(entries, revision, isOurs ? 'followed' : 'restored');
-        followed = { cluster, revision };
-        next = revision + 1;
+        const read = await takeSnapshot(store, followed, options);
+        if (!read) return;
+        followed = read;
+        next = read.revision + 1;
       }
       const streamed = await streamFrom(store, next, { ...options, cluster: followed?.cluster ?? '' });
       if (followed) followed = { ...followed, revision: streamed.next - 1 };
@@ -98,6 +121,26 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
     await sleep(pause * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
     pause = Math.min(pause * 2, BACKOFF_MS.most);
   }
+}
+
+/** Undefined: the signal came. */
+async function takeSnapshot(
+  store: StoreClient,
+  followed: Followed | undefined,
+  { prefix, signal, snapshot }: FollowOptions,
+): Promise<Followed | undefined> {
+  let read: Followed | undefined;
+  for await (const { entries, revision, cluster } of readPages(store, prefix)) {
+    if (signal.aborted) return undefined;
+    if (!read) {
+      const isOurs = !followed || (followed.cluster === cluster && revision >= followed.revision);
+      snapshot.begin(revision, isOurs ? 'followed' : 'restored');
+      read = { cluster, revision };
+    }
+    snapshot.page(entries);
+  }
+  snapshot.end();
+  return read;
 }
 
 /** The history that was followed, and how far. */

@@ -142,7 +142,11 @@ describe('create()', () => {
       prefix: keys.followed,
       signal: stop.signal,
       log: new LogBook(),
-      onSnapshot: (entries, revision) => mirror.applySnapshot(entries, revision),
+      snapshot: {
+        begin: (revision, origin) => mirror.beginSnapshot(revision, origin),
+        page: mirror.applyPage,
+        end: () => mirror.endSnapshot(),
+      },
       onChanges: (changes, revision) => void held.then(() => mirror.applyChanges(changes, revision)),
     });
     await until(() => mirror.revision > 0);

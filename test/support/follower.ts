@@ -18,15 +18,24 @@ export class Follower implements AsyncDisposable {
   #revision = 0;
 
   constructor(store: StoreClient, prefix: string) {
+    let coming = new Map<string, string>();
     this.#running = follow(store, {
       prefix,
       signal: this.#stop.signal,
       log: this.log,
-      onSnapshot: (entries, revision) => {
-        this.values.clear();
-        for (const { key, value } of entries) this.values.set(key, value);
-        this.snapshots.push(revision);
-        this.#revision = revision;
+      snapshot: {
+        begin: revision => {
+          coming = new Map();
+          this.#revision = revision;
+        },
+        page: entries => {
+          for (const { key, value } of entries) coming.set(key, value);
+        },
+        end: () => {
+          this.values.clear();
+          for (const [key, value] of coming) this.values.set(key, value);
+          this.snapshots.push(this.#revision);
+        },
       },
       onChanges: (changes, revision) => {
         for (const change of changes) this.#take(change);
