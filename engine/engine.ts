@@ -188,7 +188,7 @@ export class Engine implements AsyncDisposable {
             if (origin === 'restored') this.#restored.remember();
             this.mirror.beginSnapshot(revision, origin);
           },
-          page: this.mirror.applyPage,
+          page: entries => this.mirror.applyPage(entries),
           end: () => {
             this.mirror.endSnapshot();
             // After a gap: what was done to the kernel meanwhile may have been meant for another truth.

@@ -144,7 +144,7 @@ describe('create()', () => {
       log: new LogBook(),
       snapshot: {
         begin: (revision, origin) => mirror.beginSnapshot(revision, origin),
-        page: mirror.applyPage,
+        page: entries => mirror.applyPage(entries),
         end: () => mirror.endSnapshot(),
       },
       onChanges: (changes, revision) => void held.then(() => mirror.applyChanges(changes, revision)),
