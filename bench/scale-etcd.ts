@@ -9,6 +9,7 @@ const WATCH_EVERY_MS = 200;
 export interface EtcdCounters {
   readonly atMs: number;
   readonly requests: number;
+  readonly byMethod: ReadonlyMap<string, number>;
   readonly sentBytes: number;
   readonly cpuMs: number;
   readonly watchers: number;
@@ -30,6 +31,7 @@ export async function countersOf(etcd: EtcdCluster): Promise<EtcdCounters> {
   return {
     atMs: performance.now(),
     requests: sum('grpc_server_handled_total'),
+    byMethod: handledByMethod(text),
     sentBytes: sum('etcd_network_client_grpc_sent_bytes_total'),
     cpuMs: userMs + systemMs,
     watchers: sum('etcd_debugging_mvcc_watcher_total'),
@@ -37,6 +39,27 @@ export async function countersOf(etcd: EtcdCluster): Promise<EtcdCounters> {
     databaseBytes: sum('etcd_mvcc_db_total_size_in_bytes'),
   };
 }
+
+function handledByMethod(text: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  const line = /^grpc_server_handled_total\{[^}]*grpc_method="(\w+)"[^}]*\} (\S+)$/gm;
+  for (const [, method = '', count] of text.matchAll(line)) {
+    counts.set(method, (counts.get(method) ?? 0) + Number(count));
+  }
+  return counts;
+}
+
+/** Requests a second of each kind that there were. */
+export const ratesBetween = (before: EtcdCounters, after: EtcdCounters): Record<string, number> =>
+  Object.fromEntries(
+    [...after.byMethod]
+      .map(([method, count]): [string, number] => [method, count - (before.byMethod.get(method) ?? 0)])
+      .filter(([, count]) => count > 0)
+      .map(([method, count]) => [
+        method,
+        Number(((count / (after.atMs - before.atMs)) * 1000).toPrecision(3)),
+      ]),
+  );
 
 export async function residentMb(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');

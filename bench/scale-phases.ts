@@ -7,7 +7,7 @@ import type { EtcdCluster } from '../test/support/etcd.js';
 import { until } from '../test/support/until.js';
 import { percentile, times } from './row.js';
 import type { Cluster } from './scale-cluster.js';
-import { countersOf, PeakWatch, residentMb, slowRequests } from './scale-etcd.js';
+import { countersOf, PeakWatch, ratesBetween, residentMb, slowRequests } from './scale-etcd.js';
 import type { AgentProcesses, AgentState } from './scale-processes.js';
 
 export interface Scene {
@@ -132,7 +132,7 @@ export async function idle({ agents, etcd, hosts }: Scene) {
   const after = await countersOf(etcd);
   const seconds = (after.atMs - before.atMs) / 1000;
   return {
-    requestsPerS: rounded((after.requests - before.requests) / seconds),
+    requestsPerS: ratesBetween(before, after),
     sentBytesPerS: Math.round((after.sentBytes - before.sentBytes) / seconds),
     etcdCpuPercent: rounded((after.cpuMs - before.cpuMs) / seconds / 10),
     agentCpuPercent: rounded(((await agents.cpuMs()) - cpu) / seconds / 10 / hosts.length),

@@ -1,7 +1,7 @@
 /**
  * `make bench-scale`: a whole cluster on one machine. Agents, clients, followers, mirrors and etcd are the real ones;
  * the kernel alone is replaced, by a thread that counts (scale-thread.ts). HOSTS, NETWORKS and ENDPOINTS give the size,
- * PROCESSES how many processes share the agents. One JSON object on standard output, progress beside it.
+ * PROCESSES how many processes share the agents; PHASES picks some of what is done. One JSON object on standard output, progress beside it.
  */
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -83,7 +83,9 @@ async function main(): Promise<void> {
       compaction,
       kernelsAreRight,
     };
+    const chosen = (process.env['PHASES'] ?? '').split(',').filter(name => name !== '');
     for (const [name, phase] of Object.entries(phases)) {
+      if (chosen.length > 0 && !chosen.includes(name)) continue;
       say(name);
       figures[name] = await phase(scene);
       say(`  ${JSON.stringify(figures[name])}`);

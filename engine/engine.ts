@@ -181,6 +181,7 @@ export class Engine implements AsyncDisposable {
     this.#tasks.push(
       follow(this.options.store, {
         prefix: this.options.keys.followed,
+        cuts: this.options.keys.followedCuts,
         signal: this.#stop.signal,
         log,
         snapshot: {

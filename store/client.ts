@@ -68,8 +68,10 @@ export class StoreClient implements AsyncDisposable {
     return answer;
   }
 
-  range(request: IRangeRequest): Promise<IRangeResponse> {
-    return this.#call(etcd => etcd.kv.range(request));
+  /** `withinMs`: for answers that are large, tried once; default: as every call. */
+  range(request: IRangeRequest, withinMs?: number): Promise<IRangeResponse> {
+    const options = withinMs === undefined ? undefined : { deadline: Date.now() + withinMs };
+    return this.#call(etcd => etcd.kv.range(request, options));
   }
 
   /** A lease that ends `ttlSeconds` after its last renewal. Returns its id, a decimal int64. */

@@ -16,7 +16,10 @@ import { type KeyValue, keyValueOf, type StoreClient, type WatchStream } from '.
 import { endOfPrefix } from './keys.js';
 
 // Chosen by us.
-const PAGE_KEYS = 5_000; // a page of endpoint records is some 2 MB
+const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and, for each agent that reads, in etcd
+// When all hosts of a large cluster start at once, etcd serves each page late: who gives up and asks again would only
+// have it do the same work twice, until it does nothing else.
+const PAGE_WITHIN_MS = 15_000;
 const CREATED_WITHIN_MS = 3_000; // a stream that no member confirms is given up
 const BACKOFF_MS = { first: 50, most: 800 }; // "current within 2 s of etcd's return"
 const DOUBT_EVERY_MS = 10 * 60_000; // etcd 3.4 and 3.5 can miss a delete at a compacted revision
@@ -33,6 +36,8 @@ export type Origin = 'followed' | 'restored';
 
 export interface FollowOptions {
   readonly prefix: string;
+  /** Keys, in order, at which a large snapshot is cut. */
+  readonly cuts?: readonly string[];
   readonly signal: AbortSignal;
   readonly log: Logger;
   readonly snapshot: SnapshotReader;
@@ -57,18 +62,28 @@ interface Page {
   readonly cluster: string;
 }
 
-/** The whole range at one revision. */
-async function* readPages(store: StoreClient, prefix: string): AsyncIterable<Page> {
-  const range_end = endOfPrefix(prefix);
-  let key = Buffer.from(prefix);
+/**
+ * The whole range at one revision. etcd looks at every key from where a page begins to the end of what was asked for,
+ * whatever the limit: so what is more than one page is asked for piece by piece.
+ */
+async function* readPages(
+  store: StoreClient,
+  prefix: string,
+  cuts: readonly string[] = [],
+): AsyncIterable<Page> {
+  const whole = endOfPrefix(prefix);
+  let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
   let [revision, cluster] = [0, ''];
   for (;;) {
-    const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision });
+    const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision }, PAGE_WITHIN_MS);
     if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
     yield { entries: page.kvs.map(keyValueOf), revision, cluster };
     const last = page.kvs.at(-1);
-    if (!page.more || !last) return;
-    key = Buffer.concat([last.key, Buffer.from([0])]);
+    if (page.more && last) key = Buffer.concat([last.key, Buffer.from([0])]);
+    else if (range_end.equals(whole)) return;
+    else key = range_end;
+    const cut = cuts.find(each => Buffer.from(each).compare(key) > 0);
+    range_end = cut === undefined ? whole : Buffer.from(cut);
   }
 }
 
@@ -127,11 +142,15 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
 async function takeSnapshot(
   store: StoreClient,
   followed: Followed | undefined,
-  { prefix, signal, snapshot }: FollowOptions,
+  { prefix, cuts, signal, snapshot }: FollowOptions,
 ): Promise<Followed | undefined> {
   let read: Followed | undefined;
-  for await (const { entries, revision, cluster } of readPages(store, prefix)) {
-    if (signal.aborted) return undefined;
+  const pages = readPages(store, prefix, cuts)[Symbol.asyncIterator]();
+  for (;;) {
+    const page = await orAborted(pages.next(), signal);
+    if (page === 'aborted') return undefined;
+    if (page.done) break;
+    const { entries, revision, cluster } = page.value;
     if (!read) {
       const isOurs = !followed || (followed.cluster === cluster && revision >= followed.revision);
       snapshot.begin(revision, isOurs ? 'followed' : 'restored');
@@ -141,6 +160,16 @@ async function takeSnapshot(
   }
   snapshot.end();
   return read;
+}
+
+/** Whoever stops does not wait for a page. Not `Promise.race`: a signal that lasts would keep every page. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
+  return new Promise((resolve, reject) => {
+    const stop = () => resolve('aborted');
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
 }
 
 /** The history that was followed, and how far. */

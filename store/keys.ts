@@ -105,6 +105,16 @@ export class Keys {
     return `${this.prefix}/network`;
   }
 
+  /** Where a large snapshot of the followed range is cut: ids are random, so the pieces are of one size. */
+  get followedCuts(): string[] {
+    const digits = Array.from({ length: 15 }, (_, n) => (n + 1).toString(16));
+    const families = [this.allNetworkEndpoints, `${this.prefix}/network.`, `${this.prefix}/network/`];
+    return families.flatMap(family => [
+      family,
+      ...(family.endsWith('/') ? digits.map(digit => family + digit) : []),
+    ]);
+  }
+
   /** A key of the followed range in its parts; undefined for one that is none of ours. */
   parseFollowed(key: string): FollowedKey | undefined {
     const [family, network, third, fourth, ...more] = key.slice(this.prefix.length + 1).split('/');
