@@ -22,12 +22,6 @@ export type MirrorEvent =
     }
   | { readonly kind: 'binding-gone'; readonly networkId: NetworkId; readonly hostname: HostName };
 
-/** Endpoints of one network. */
-export interface Peers {
-  readonly size: number;
-  values(): Iterable<Peer>;
-}
-
 /** Undefined: not known yet. */
 type Row = number | undefined;
 type EndpointKey = Extract<FollowedKey, { family: 'endpoint' }>;

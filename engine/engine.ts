@@ -190,6 +190,7 @@ export class Engine implements AsyncDisposable {
             this.mirror.beginSnapshot(revision, origin);
           },
           page: entries => this.mirror.applyPage(entries),
+          knows: (key, revision) => this.mirror.knows(key, revision),
           end: () => {
             this.mirror.endSnapshot();
             // After a gap: what was done to the kernel meanwhile may have been meant for another truth.

@@ -18,14 +18,14 @@ import type { Change, Origin } from '../store/follow.js';
 import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
-import { EndpointsSeen, type MirrorEvent, type Peers } from './endpoints-seen.js';
+import { EndpointsSeen, type MirrorEvent } from './endpoints-seen.js';
 import { HostsSeen } from './hosts-seen.js';
 import { attributesAt, emptyEntry, isEmpty, type NetworkEntry, networkAt, withOne } from './mirror-entry.js';
 import { NetworkIndex } from './network-index.js';
-import type { PeerList } from './peer-table.js';
+import type { PeerList, Peers } from './peer-table.js';
 import { Revisions } from './revisions.js';
 
-export type { MirrorEvent } from './endpoints-seen.js';
+export type { MirrorEvent };
 
 export class Mirror {
   readonly #keys: Keys;
@@ -91,8 +91,7 @@ export class Mirror {
 
   /** In the order in which they came. */
   peers(id: NetworkId): Peers {
-    const list = this.#list(id);
-    return { size: list?.size ?? 0, values: () => this.#endpoints.table.peers(list) };
+    return this.#endpoints.table.view(this.#list(id));
   }
 
   hasPeerOn(id: NetworkId, hostname: HostName): boolean {
@@ -142,13 +141,6 @@ export class Mirror {
     return [...(this.#networks.get(network)?.bindings?.values() ?? [])];
   }
 
-  /** A snapshot of one page. */
-  applySnapshot(entries: readonly KeyValue[], revision: number, origin: Origin = 'followed'): void {
-    this.beginSnapshot(revision, origin);
-    this.applyPage(entries);
-    this.endSnapshot();
-  }
-
   /** Everything there is at `revision` follows page by page, and what is not among it is gone at the end. */
   beginSnapshot(revision: number, origin: Origin): void {
     if (origin === 'restored') {
@@ -161,6 +153,16 @@ export class Mirror {
 
   applyPage(entries: readonly KeyValue[]): void {
     for (const entry of entries) this.#put(entry);
+  }
+
+  /** Whether this write is known, or none of ours: then the snapshot need not bring its value. */
+  knows(key: string, modRevision: number): boolean {
+    const at = this.#keys.parseFollowed(key);
+    const row = at && this.#rowOf(at);
+    if (at && this.#revisions.isNews(key, modRevision, this.#endpoints.table.revisionOf(row))) return false;
+    if (row === undefined) this.#snapshot?.present.add(key);
+    else this.#endpoints.table.see(row);
+    return true;
   }
 
   endSnapshot(): void {
@@ -190,8 +192,8 @@ export class Mirror {
       else if ('put' in write) {
         const at = this.#keys.parseFollowed(key);
         const isKnown = this.#revisions.has(key) || (at && this.#rowOf(at)) !== undefined;
-        const createRevision = isKnown ? 0 : revision;
-        this.#put({ key, value: JSON.stringify(write.value), createRevision, modRevision: revision });
+        const revisions = { createRevision: isKnown ? 0 : revision, modRevision: revision };
+        this.#put({ key, value: JSON.stringify(write.value), ...revisions });
       }
     }
   }
@@ -229,8 +231,7 @@ export class Mirror {
     const at = this.#keys.parseFollowed(key);
     const row = at && this.#rowOf(at);
     if (!this.#revisions.isGone(key, revision, this.#endpoints.table.revisionOf(row))) return;
-    const known = this.#revisions.drop(key) || row !== undefined;
-    if (at && known) this.#forget(at);
+    if ((this.#revisions.drop(key) || row !== undefined) && at) this.#forget(at);
   }
 
   #storePart(at: Exclude<FollowedKey, HostKey>, entry: KeyValue, row: number | undefined): void {
@@ -270,13 +271,12 @@ export class Mirror {
   }
 
   #entryOf(id: NetworkId): NetworkEntry {
-    let entry = this.#networks.get(id);
-    if (!entry) {
-      // What is cut out of a key would keep the whole of it.
-      const own = Buffer.from(id).toString() as NetworkId;
-      entry = emptyEntry(this.#endpoints.table.openList(own));
-      this.#networks.set(own, entry);
-    }
+    const known = this.#networks.get(id);
+    if (known) return known;
+    // What is cut out of a key would keep the whole of it.
+    const own = Buffer.from(id).toString() as NetworkId;
+    const entry = emptyEntry(this.#endpoints.table.openList(own));
+    this.#networks.set(own, entry);
     return entry;
   }
 

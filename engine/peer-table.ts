@@ -15,6 +15,12 @@ export interface PeerList {
   size: number;
 }
 
+/** Endpoints of one network, to look at. */
+export interface Peers {
+  readonly size: number;
+  values(): Iterable<Peer>;
+}
+
 /** The writes of a record: the first, and the last. */
 export interface Writes {
   /** Where the endpoint stands, if it is known. */
@@ -64,6 +70,10 @@ export class PeerTable {
     const { hostname, vtep } = this.#homes.at(this.#rows.columns.homes[row] ?? 0);
     const rows = this.#rows;
     return { endpointId: rows.idOf(row), address: rows.addressOf(row), mac: rows.macOf(row), hostname, vtep };
+  }
+
+  view(list: PeerList | undefined): Peers {
+    return { size: list?.size ?? 0, values: () => this.peers(list) };
   }
 
   /** In the order in which they came. */

@@ -145,6 +145,7 @@ describe('create()', () => {
       snapshot: {
         begin: (revision, origin) => mirror.beginSnapshot(revision, origin),
         page: entries => mirror.applyPage(entries),
+        knows: (key, revision) => mirror.knows(key, revision),
         end: () => mirror.endSnapshot(),
       },
       onChanges: (changes, revision) => void held.then(() => mirror.applyChanges(changes, revision)),
