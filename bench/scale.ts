@@ -1,6 +1,7 @@
 /**
  * `make bench-scale`: a whole cluster on one machine. Agents, clients, followers, mirrors and etcd are the real ones;
  * the kernel alone is replaced, by a thread that counts (scale-thread.ts). HOSTS, NETWORKS and ENDPOINTS give the size,
+ * AGENTS how many of the hosts are more than records (all),
  * PROCESSES how many processes share the agents; PHASES picks some of what is done. One JSON object on standard output, progress beside it.
  */
 import { mkdtemp } from 'node:fs/promises';
@@ -70,7 +71,14 @@ async function main(): Promise<void> {
     root,
   );
   try {
-    const scene: Scene = { etcd, store, agents, cluster: new Cluster(size), hosts: times(size.hosts), say };
+    const scene: Scene = {
+      etcd,
+      store,
+      agents,
+      cluster: new Cluster(size),
+      hosts: times(setting('AGENTS', size.hosts)),
+      say,
+    };
     figures['seeded'] = await seeded(scene);
     const phases = {
       firstAgent,

@@ -3,16 +3,20 @@
  * etcd should send at once to each of its hosts. Whoever has followed before is asked what it knows already: then keys
  * are read without their values, and the values of those alone that are news.
  */
-import type { IRangeRequest } from 'etcd3';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GRPCDeadlineExceededError, type IRangeRequest, type IRangeResponse } from 'etcd3';
+import { UnavailableError } from '../model/errors.js';
 import { type KeyValue, keyValueOf, type StoreClient } from './client.js';
 import { endOfPrefix } from './keys.js';
 
 // Chosen by us.
 const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and, for each agent that reads, in etcd
 const NEWS_AT_ONCE = 100; // etcd takes 128 operations in one transaction
-// When all hosts of a large cluster start at once, etcd serves each page late: who gives up and asks again would only
-// have it do the same work twice, until it does nothing else.
-const PAGE_WITHIN_MS = 15_000;
+// When all hosts of a large cluster start at once, etcd serves each page late. Who gives up and begins anew has it do
+// the same work twice, until it does nothing else: so a page has time, and a late one is asked for again, smaller.
+const PAGE_WITHIN_MS = 5_000;
+const PAGE_TRIES = 8;
+const PAGE_PAUSE_MS = 1_000;
 
 /**
  * `restored`: the history that was followed is not this one's. etcd runs on a backup, or is another cluster; revisions
@@ -65,11 +69,12 @@ interface Pages {
 async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages): AsyncIterable<Page> {
   const whole = endOfPrefix(prefix);
   let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
-  let [revision, cluster] = [0, ''];
+  let [revision, cluster, limit] = [0, '', PAGE_KEYS];
   for (;;) {
-    const request = { ...what, key, range_end, limit: PAGE_KEYS, revision };
-    const page = await store.range(request, PAGE_WITHIN_MS);
+    const answered = await askPatiently(store, { ...what, key, range_end, limit, revision });
+    const { page } = answered;
     if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
+    limit = answered.limit;
     yield { entries: page.kvs.map(keyValueOf), revision, cluster };
     const last = page.kvs.at(-1);
     if (page.more && last) key = Buffer.concat([last.key, Buffer.from([0])]);
@@ -79,6 +84,28 @@ async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages
     range_end = cut === undefined ? whole : Buffer.from(cut);
   }
 }
+
+type PageRequest = IRangeRequest & { readonly limit: number; readonly revision: number };
+
+/** Of an etcd that is late; one that is away, or has compacted the revision, is told at once. */
+async function askPatiently(
+  store: StoreClient,
+  request: PageRequest,
+): Promise<{ readonly page: IRangeResponse; readonly limit: number }> {
+  let { limit } = request;
+  for (let tries = 1; ; tries++) {
+    try {
+      return { page: await store.range({ ...request, limit }, PAGE_WITHIN_MS), limit };
+    } catch (error) {
+      if (tries === PAGE_TRIES || !isLate(error)) throw error;
+      limit = Math.ceil(limit / 2);
+      await sleep(PAGE_PAUSE_MS * Math.random() * tries);
+    }
+  }
+}
+
+const isLate = (error: unknown) =>
+  error instanceof UnavailableError && error.cause instanceof GRPCDeadlineExceededError;
 
 /** Reads the whole range at one revision, page by page; `keep` says what of a page is kept. */
 export async function readSnapshot(
