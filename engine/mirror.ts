@@ -50,7 +50,7 @@ export class Mirror {
     this.#endpoints = new EndpointsSeen(host, event => this.#emit(event));
   }
 
-  /** Revision up to which the follower has delivered everything; 0 before the first snapshot. */
+  /** Up to which the follower has delivered everything; 0 before the first snapshot. */
   get revision(): number {
     return this.#revisions.followed;
   }
@@ -75,7 +75,6 @@ export class Mirror {
     );
   }
 
-  /** Names are not unique in an old cluster. */
   networksNamed(name: string): Network[] {
     return [...this.#index.names.of(name)].flatMap(id => this.network(id) ?? []);
   }
