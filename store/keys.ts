@@ -24,6 +24,10 @@ export function endOfPrefix(prefix: string): Buffer {
   return end;
 }
 
+/** Where a large family is cut that has random ids next: into pieces of one size. */
+export const cutsBelow = (prefix: string): string[] =>
+  Array.from({ length: 15 }, (_, n) => prefix + (n + 1).toString(16));
+
 // Locks of existing agents stand outside the cluster's prefix.
 /** Whoever has the oldest key in here may change the pool of the network. */
 export const poolLockRange = (network: NetworkId) => `/etcd-lock/ipalloc-lock/${network}/`;
@@ -105,14 +109,10 @@ export class Keys {
     return `${this.prefix}/network`;
   }
 
-  /** Where a large snapshot of the followed range is cut: ids are random, so the pieces are of one size. */
+  /** Where a large snapshot of the followed range is cut. */
   get followedCuts(): string[] {
-    const digits = Array.from({ length: 15 }, (_, n) => (n + 1).toString(16));
-    const families = [this.allNetworkEndpoints, `${this.prefix}/network.`, `${this.prefix}/network/`];
-    return families.flatMap(family => [
-      family,
-      ...(family.endsWith('/') ? digits.map(digit => family + digit) : []),
-    ]);
+    const [endpoints, networks] = [this.allNetworkEndpoints, `${this.prefix}/network/`];
+    return [endpoints, ...cutsBelow(endpoints), `${this.prefix}/network.`, networks, ...cutsBelow(networks)];
   }
 
   /** A key of the followed range in its parts; undefined for one that is none of ours. */

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GRPCDeadlineExceededError, type IRangeRequest, type IRangeResponse } from 'etcd3';
 import { UnavailableError } from '../model/errors.js';
 import { type KeyValue, keyValueOf, type StoreClient } from './client.js';
-import { endOfPrefix } from './keys.js';
+import { cutsBelow, endOfPrefix } from './keys.js';
 
 // Chosen by us.
 const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and, for each agent that reads, in etcd
@@ -115,7 +115,7 @@ export async function readSnapshot(
 ): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
   const entries: KeyValue[] = [];
   let [revision, cluster] = [0, ''];
-  for await (const page of readPages(store, { prefix })) {
+  for await (const page of readPages(store, { prefix, cuts: cutsBelow(prefix) })) {
     for (const entry of page.entries) if (keep(entry)) entries.push(entry);
     ({ revision, cluster } = page);
   }
