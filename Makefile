@@ -4,7 +4,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 NPX := node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo bench bench-docs build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults test-macvlan fuzz soak clean tools-up tools-plugin tools-test
+.PHONY: help up demo bench bench-scale bench-docs build test ok types lint format bundle plugin plugin-push deb test-pure test-etcd test-kernel test-docker test-faults test-macvlan fuzz soak clean tools-up tools-plugin tools-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ bench: tools-test build ## the budgets, each beside a baseline of the same run (
 bench-docs: tools-test build ## measure everything, and write the figures into docs/benchmarks.md (half an hour)
 	@mkdir -p .build; node dist/bench/main.js --json > .build/bench.json || echo 'rows are missing: see above'
 	@node dist/bench/write-docs.js .build/bench.json
+
+bench-scale: tools-test build ## a large cluster simulated (HOSTS=200 NETWORKS=10000 ENDPOINTS=100000)
+	@node dist/bench/scale.js
 
 test: tools-test ok test-kernel test-docker test-faults test-macvlan ## everything: types, lint, layers, pure, etcd, kernel, docker, faults, and what concerns macvlans once more
 

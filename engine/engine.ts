@@ -143,14 +143,8 @@ export class Engine implements AsyncDisposable {
     });
     const { endpoints, netnsEndpoints, mirror, networks, journal, reservations } = this;
     this.keptTeardowns = new KeptTeardowns({
-      store,
-      keys,
-      mirror,
-      journal,
-      endpoints,
-      reservations,
+      ...{ store, keys, mirror, journal, endpoints, reservations, log },
       host: host.name,
-      log,
     });
     this.#departed = new Departed({ kernel, mirror, endpoints, host, log });
     this.#unused = new UnusedNetworks({ mirror, networks, host: host.name, log });
@@ -187,14 +181,22 @@ export class Engine implements AsyncDisposable {
     this.#tasks.push(
       follow(this.options.store, {
         prefix: this.options.keys.followed,
+        cuts: this.options.keys.followedCuts,
         signal: this.#stop.signal,
         log,
-        onSnapshot: (entries, revision, origin) => {
-          const before = origin === 'restored' ? this.#restored.remember() : undefined;
-          this.mirror.applySnapshot(entries, revision, origin);
-          // After a gap: what was done to the kernel meanwhile may have been meant for another truth.
-          this.#tasks.push(this.#restored.writeAnew(before).then(() => this.reconciler.reconcileAll()));
-          this.#firstSnapshot();
+        snapshot: {
+          begin: (revision, origin) => {
+            if (origin === 'restored') this.#restored.remember();
+            this.mirror.beginSnapshot(revision, origin);
+          },
+          page: entries => this.mirror.applyPage(entries),
+          knows: (key, revision) => this.mirror.knows(key, revision),
+          end: () => {
+            this.mirror.endSnapshot();
+            // After a gap: what was done to the kernel meanwhile may have been meant for another truth.
+            this.#tasks.push(this.#restored.writeAnew().then(() => this.reconciler.reconcileAll()));
+            this.#firstSnapshot();
+          },
         },
         onChanges: (changes, revision) => this.mirror.applyChanges(changes, revision),
         onLine: up => {
@@ -253,12 +255,8 @@ export class Engine implements AsyncDisposable {
   async #snapshot(late: Promise<string>): Promise<void> {
     if ((await Promise.race([this.#started, late])) === 'late') {
       const { where } = this.options.store;
-      throw new UnavailableError(
-        `etcd at ${where} does not answer; check that it runs and that ETCD_HOSTS is right`,
-        {
-          etcd: where,
-        },
-      );
+      const text = `etcd at ${where} does not answer; check that it runs and that ETCD_HOSTS is right`;
+      throw new UnavailableError(text, { etcd: where });
     }
   }
 

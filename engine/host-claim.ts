@@ -20,7 +20,8 @@ import type { Mirror } from './mirror.js';
 // Chosen by us.
 const LEASE_SECONDS = 30; // a restart or an upgrade of the agent takes a few
 const RENEW_MS = 12_000; // two tries within a lease, and under 0.1 requests a second
-const RETRY_MS = 1_000; // "current within 2 s of etcd's return"
+// "Current within 2 s of etcd's return", which the line tells; an etcd that is there and late is not asked more and more.
+const RETRY_MS = { first: 1_000, most: 8_000 };
 const REFUSED_RETRY_MS = 10_000;
 const LEAVE_WITHIN_MS = 500;
 
@@ -48,6 +49,8 @@ export class HostClaim implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #state: ClaimState = { state: 'claiming' };
   #round: 'first' | 'again' = 'first';
+  /** In a row. */
+  #failures = 0;
   #wake = new AbortController();
   #loop: Promise<void> = Promise.resolve();
 
@@ -80,7 +83,10 @@ export class HostClaim implements AsyncDisposable {
   }
 
   /** The line to etcd is back, or a transaction found the claim lost: looks at once. */
-  lookNow = (): void => this.#wake.abort();
+  lookNow = (): void => {
+    this.#failures = 0;
+    this.#wake.abort();
+  };
 
   /** Resolves when the claim is held or refused for the first time, and with every change after that. */
   async settled(): Promise<ClaimState> {
@@ -128,7 +134,7 @@ export class HostClaim implements AsyncDisposable {
       this.#wake = new AbortController();
       const pause = await this.#step().catch(error => {
         this.#log.warn('presence of this host not renewed', { err: describeError(error) });
-        return RETRY_MS;
+        return this.#retryPause();
       });
       await sleep(pause, undefined, { signal: AbortSignal.any([signal, this.#wake.signal]) }).catch(() => {
         // Whoever wakes us may do so again and again.
@@ -137,12 +143,22 @@ export class HostClaim implements AsyncDisposable {
     }
   }
 
+  /** Never so long that a lease which still stands would end meanwhile. */
+  #retryPause(): number {
+    const pause = Math.min(RETRY_MS.first * 2 ** this.#failures, RETRY_MS.most) * (0.75 + Math.random() / 4);
+    this.#failures += 1;
+    return pause;
+  }
+
   /** Answers how long to pause. */
   async #step(): Promise<number> {
     const { store, mirror, host } = this.#deps;
     if (this.#state.state === 'held') {
       const known = mirror.hosts.presence(host.name)?.revision === this.#state.revision;
-      if (known && (await store.keepLease(this.#state.lease))) return RENEW_MS;
+      if (known && (await store.keepLease(this.#state.lease))) {
+        this.#failures = 0;
+        return RENEW_MS;
+      }
     }
     const refused = this.#refusedByMirror();
     if (refused) {
@@ -177,6 +193,7 @@ export class HostClaim implements AsyncDisposable {
     await Promise.race([mirror.reached(revision), this.#stopped()]);
     store.fence = { key: keys.presence(host.name), revision, lost: this.lookNow };
     this.#round = 'again';
+    this.#failures = 0;
     log.info('host name claimed', { hostname: host.name, identity: identity.id });
     this.#become({ state: 'held', revision, lease });
   }

@@ -34,11 +34,7 @@ export class Hosts {
   list(): Host[] {
     const { mirror } = this.#deps;
     const counts = new Map<HostName, number>(mirror.hosts.names().map(name => [name, 0]));
-    for (const { record } of mirror.networks()) {
-      for (const { hostname } of mirror.peers(record.id).values()) {
-        counts.set(hostname, (counts.get(hostname) ?? 0) + 1);
-      }
-    }
+    for (const [name, endpoints] of mirror.endpointCounts()) counts.set(name, endpoints);
     return [...counts].map(([name, count]) => this.#host(name, count)).sort(byName);
   }
 

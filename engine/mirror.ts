@@ -3,14 +3,12 @@
  * address, MAC and host, and the full records of this host. Fed by the follower and by our own commits, whichever
  * is first; each entry carries the revision that wrote it, so the second one changes nothing.
  */
-import { VniMap } from '../ipam/vni.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import {
   BindingRecord,
   type EndpointRecord,
   type Network,
-  NetworkAttributes,
   type NetworkRecord,
   type Peer,
 } from '../model/records.js';
@@ -20,36 +18,28 @@ import type { Change, Origin } from '../store/follow.js';
 import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, type Write } from '../store/transaction.js';
+import { EndpointsSeen, type MirrorEvent } from './endpoints-seen.js';
 import { HostsSeen } from './hosts-seen.js';
-import { emptyEntry, endpointAt, type NetworkEntry, networkAt, peerOf, samePeer } from './mirror-entry.js';
+import { attributesAt, emptyEntry, isEmpty, type NetworkEntry, networkAt, withOne } from './mirror-entry.js';
+import { NetworkIndex } from './network-index.js';
+import type { PeerList, Peers } from './peer-table.js';
 import { Revisions } from './revisions.js';
 
-/** What a change of the truth may mean for the kernel. */
-export type MirrorEvent =
-  /** The network's record or attributes changed, or went. */
-  | { readonly kind: 'network'; readonly networkId: NetworkId }
-  /** An endpoint of this host came, changed or went. */
-  | { readonly kind: 'local'; readonly networkId: NetworkId; readonly gone?: EndpointId }
-  /** An endpoint of another host came, changed or went. */
-  | {
-      readonly kind: 'peer';
-      readonly networkId: NetworkId;
-      readonly before: Peer | undefined;
-      readonly after: Peer | undefined;
-    }
-  | { readonly kind: 'binding-gone'; readonly networkId: NetworkId; readonly hostname: HostName };
+export type { MirrorEvent };
 
 export class Mirror {
   readonly #keys: Keys;
   readonly #host: HostName;
   readonly #log: Logger;
   readonly #networks = new Map<NetworkId, NetworkEntry>();
-  readonly #names = new Map<string, Set<NetworkId>>();
-  readonly #local = new Map<EndpointId, EndpointRecord>();
+  readonly #index = new NetworkIndex();
+  readonly #endpoints: EndpointsSeen;
   readonly #bindings = new Map<string, BindingRecord>();
   readonly #revisions = new Revisions();
   readonly #listeners = new Set<(event: MirrorEvent) => void>();
-  readonly vnis = new VniMap();
+  /** While a snapshot comes: the keys that it brought, other than those of endpoints, which are marked. */
+  #snapshot: { readonly revision: number; readonly present: Set<string> } | undefined;
+  readonly vnis = this.#index.vnis;
   readonly hosts: HostsSeen;
 
   constructor(keys: Keys, host: HostName, log: Logger) {
@@ -57,9 +47,10 @@ export class Mirror {
     this.#host = host;
     this.#log = log;
     this.hosts = new HostsSeen(log);
+    this.#endpoints = new EndpointsSeen(host, event => this.#emit(event));
   }
 
-  /** Revision up to which the follower has delivered everything; 0 before the first snapshot. */
+  /** Up to which the follower has delivered everything; 0 before the first snapshot. */
   get revision(): number {
     return this.#revisions.followed;
   }
@@ -84,9 +75,8 @@ export class Mirror {
     );
   }
 
-  /** Names are not unique in an old cluster. */
   networksNamed(name: string): Network[] {
-    return [...(this.#names.get(name) ?? [])].flatMap(id => this.network(id) ?? []);
+    return [...this.#index.names.of(name)].flatMap(id => this.network(id) ?? []);
   }
 
   /** etcd's revision at which the network's record was made: of two that share a VNI, the older keeps it. */
@@ -94,48 +84,52 @@ export class Mirror {
     return this.#networks.get(id)?.createRevision ?? Number.POSITIVE_INFINITY;
   }
 
-  peers(id: NetworkId): ReadonlyMap<EndpointId, Peer> {
-    return this.#networks.get(id)?.peers ?? NOTHING;
+  #list(id: NetworkId): PeerList | undefined {
+    return this.#networks.get(id)?.peers;
+  }
+
+  /** In the order in which they came. */
+  peers(id: NetworkId): Peers {
+    return this.#endpoints.table.view(this.#list(id));
   }
 
   hasPeerOn(id: NetworkId, hostname: HostName): boolean {
-    return [...this.peers(id).values()].some(peer => peer.hostname === hostname);
+    return this.#endpoints.table.hasPeerOn(this.#list(id), hostname);
   }
 
   /** Those that bear an address which no older endpoint bears: what the kernel is to be told. */
   neighbours(id: NetworkId): Iterable<Peer> {
-    return this.#networks.get(id)?.addresses.rightful(this.peers(id)) ?? [];
+    return this.#endpoints.table.rightful(this.#list(id));
   }
 
   /** The endpoint whose record bears an address; of two, the older. */
   bearerOf(id: NetworkId, address: IpAddress): Peer | undefined {
-    const entry = this.#networks.get(id);
-    const endpoint = entry?.addresses.bearerOf(address);
-    return endpoint && entry?.peers.get(endpoint);
+    return this.#endpoints.table.bearer(this.#list(id), address);
   }
 
   peer(id: EndpointId): Peer | undefined {
-    for (const { peers } of this.#networks.values()) {
-      const peer = peers.get(id);
-      if (peer) return peer;
-    }
-    return undefined;
+    return this.#endpoints.table.findAnywhere(id);
+  }
+
+  /** How many endpoints each host has. */
+  endpointCounts(): Iterable<[HostName, number]> {
+    return this.#endpoints.table.countsByHost();
   }
 
   localEndpoint(id: EndpointId): EndpointRecord | undefined {
-    return this.#local.get(id);
+    return this.#endpoints.local.get(id);
   }
 
   localEndpoints(network?: NetworkId): EndpointRecord[] {
-    return [...(network ? this.eachLocalEndpoint(network) : this.#local.values())];
+    return [...(network ? this.eachLocalEndpoint(network) : this.#endpoints.local.values())];
   }
 
   eachLocalEndpoint(network: NetworkId): Iterable<EndpointRecord> {
-    return this.#networks.get(network)?.local.values() ?? [];
+    return this.#networks.get(network)?.local?.values() ?? [];
   }
 
   localCount(network: NetworkId): number {
-    return this.#networks.get(network)?.local.size ?? 0;
+    return this.#networks.get(network)?.local?.size ?? 0;
   }
 
   binding(dockerNetwork: string): BindingRecord | undefined {
@@ -143,15 +137,40 @@ export class Mirror {
   }
 
   bindings(network: NetworkId): BindingRecord[] {
-    return [...(this.#networks.get(network)?.bindings.values() ?? [])];
+    return [...(this.#networks.get(network)?.bindings?.values() ?? [])];
   }
 
-  /** Replaces everything by what there is at `revision`, event by event where it differs. */
-  applySnapshot(entries: readonly KeyValue[], revision: number, origin: Origin = 'followed'): void {
-    if (origin === 'restored') this.#revisions.restart();
-    const present = new Set(entries.map(({ key }) => key));
-    for (const key of this.#revisions.missingIn(present, revision)) this.#delete(key, revision);
+  /** Everything there is at `revision` follows page by page, and what is not among it is gone at the end. */
+  beginSnapshot(revision: number, origin: Origin): void {
+    if (origin === 'restored') {
+      this.#revisions.restart();
+      this.#endpoints.table.forgetRevisions();
+    }
+    this.#endpoints.table.forgetSeen();
+    this.#snapshot = { revision, present: new Set() };
+  }
+
+  applyPage(entries: readonly KeyValue[]): void {
     for (const entry of entries) this.#put(entry);
+  }
+
+  /** Whether this write is known, or none of ours: then the snapshot need not bring its value. */
+  knows(key: string, modRevision: number): boolean {
+    const at = this.#keys.parseFollowed(key);
+    const row = at && this.#rowOf(at);
+    if (at && this.#revisions.isNews(key, modRevision, this.#endpoints.table.revisionOf(row))) return false;
+    if (row === undefined) this.#snapshot?.present.add(key);
+    else this.#endpoints.table.see(row);
+    return true;
+  }
+
+  endSnapshot(): void {
+    const { revision, present } = this.#snapshot ?? { revision: 0, present: new Set<string>() };
+    this.#snapshot = undefined;
+    for (const key of this.#revisions.missingIn(present, revision)) this.#delete(key, revision);
+    for (const { network, endpoint } of this.#endpoints.table.unseen(revision)) {
+      this.#delete(this.#keys.networkEndpoint(network, endpoint), revision);
+    }
     this.#revisions.advance(revision);
   }
 
@@ -170,123 +189,107 @@ export class Mirror {
       if (!key.startsWith(this.#keys.followed)) continue;
       if ('delete' in write) this.#delete(key, revision);
       else if ('put' in write) {
-        const createRevision = this.#revisions.has(key) ? 0 : revision;
-        this.#put({ key, value: JSON.stringify(write.value), createRevision, modRevision: revision });
+        const at = this.#keys.parseFollowed(key);
+        const isKnown = this.#revisions.has(key) || (at && this.#rowOf(at)) !== undefined;
+        const revisions = { createRevision: isKnown ? 0 : revision, modRevision: revision };
+        this.#put({ key, value: JSON.stringify(write.value), ...revisions });
       }
     }
   }
 
+  /** Where the revision of an endpoint that is well stands. */
+  #rowOf(at: FollowedKey): number | undefined {
+    if (at.family !== 'endpoint') return undefined;
+    return this.#endpoints.table.find(this.#list(at.network), at.endpoint);
+  }
+
   #put(entry: KeyValue): void {
     const { key, modRevision } = entry;
-    const parsed = this.#keys.parseFollowed(key);
-    if (!parsed || !this.#revisions.put(key, modRevision)) return;
+    const { table } = this.#endpoints;
+    const at = this.#keys.parseFollowed(key);
+    if (!at) return;
+    const row = this.#rowOf(at);
+    if (row !== undefined) table.see(row);
+    else if (at.family !== 'endpoint' || this.#revisions.has(key)) this.#snapshot?.present.add(key);
+    if (!this.#revisions.isNews(key, modRevision, table.revisionOf(row))) return;
     try {
-      this.#store(parsed, entry);
+      if ('hostname' in at) this.hosts.put(at, entry);
+      else this.#storePart(at, entry, row);
+      if (at.family === 'endpoint') this.#revisions.drop(key);
+      else this.#revisions.set(key, modRevision);
     } catch (error) {
       // A broken value harms only its own object: it counts as absent until it is mended.
       this.#log.error('record ignored', { key, err: describeError(error) });
-      this.#forget(parsed);
+      this.#revisions.set(key, modRevision);
+      this.#snapshot?.present.add(key);
+      this.#forget(at);
     }
   }
 
   #delete(key: string, revision: number): void {
-    const parsed = this.#revisions.delete(key, revision) && this.#keys.parseFollowed(key);
-    if (parsed) this.#forget(parsed);
+    const at = this.#keys.parseFollowed(key);
+    const row = at && this.#rowOf(at);
+    if (!this.#revisions.isGone(key, revision, this.#endpoints.table.revisionOf(row))) return;
+    if ((this.#revisions.drop(key) || row !== undefined) && at) this.#forget(at);
   }
 
-  #store(at: FollowedKey, entry: KeyValue): void {
-    if ('hostname' in at) this.hosts.put(at, entry);
-    else this.#storePart(at, entry);
-  }
-
-  #storePart(at: Exclude<FollowedKey, HostKey>, entry: KeyValue): void {
+  #storePart(at: Exclude<FollowedKey, HostKey>, entry: KeyValue, row: number | undefined): void {
     const network = this.#entryOf(at.network);
     switch (at.family) {
       case 'network':
         this.#setRecord(at.network, network, networkAt(at, entry), entry.createRevision);
         break;
       case 'attributes':
-        network.attributes = parseRecord(NetworkAttributes, entry);
+        network.attributes = attributesAt(entry);
         this.#emit({ kind: 'network', networkId: at.network });
         break;
       case 'endpoint':
-        this.#setEndpoint(at, endpointAt(at, entry), entry.createRevision);
+        this.#endpoints.put(at, network, { entry, row });
         break;
       case 'binding': {
         const record = parseRecord(BindingRecord, entry, { network_id: at.network });
-        network.bindings.set(at.dockerNetwork, record);
+        network.bindings = withOne(network.bindings, at.dockerNetwork, record);
         if (record.hostname === this.#host) this.#bindings.set(at.dockerNetwork, record);
       }
     }
   }
 
   #forget(at: FollowedKey): void {
-    if ('hostname' in at) this.hosts.forget(at);
-    else this.#forgetPart(at);
-  }
-
-  #forgetPart(at: Exclude<FollowedKey, HostKey>): void {
+    if ('hostname' in at) {
+      this.hosts.forget(at);
+      return;
+    }
     const network = this.#entryOf(at.network);
     if (at.family === 'network') this.#setRecord(at.network, network, undefined, 0);
     else if (at.family === 'attributes') network.attributes = undefined;
-    else if (at.family === 'endpoint') this.#setEndpoint(at, undefined, 0);
+    else if (at.family === 'endpoint') this.#endpoints.remove(at, network, this.#rowOf(at));
     else this.#forgetBinding(at.network, at.dockerNetwork);
-    const { record, attributes, peers, bindings } = network;
-    if (!record && !attributes && peers.size + bindings.size === 0) this.#networks.delete(at.network);
+    if (!isEmpty(network)) return;
+    this.#networks.delete(at.network);
+    this.#endpoints.table.closeList(network.peers);
   }
 
   #entryOf(id: NetworkId): NetworkEntry {
-    let entry = this.#networks.get(id);
-    if (!entry) {
-      entry = emptyEntry();
-      this.#networks.set(id, entry);
-    }
+    const known = this.#networks.get(id);
+    if (known) return known;
+    // What is cut out of a key would keep the whole of it.
+    const own = Buffer.from(id).toString() as NetworkId;
+    const entry = emptyEntry(this.#endpoints.table.openList(own));
+    this.#networks.set(own, entry);
     return entry;
   }
 
   #setRecord(id: NetworkId, entry: NetworkEntry, record: NetworkRecord | undefined, created: number): void {
-    const before = entry.record;
-    if (before) {
-      this.vnis.remove(before.vxlan_vni, id);
-      this.#names.get(before.name)?.delete(id);
-      if (this.#names.get(before.name)?.size === 0) this.#names.delete(before.name);
-    }
+    this.#index.replace(entry.record, record);
     entry.record = record;
-    if (record) {
-      if (created > 0) entry.createRevision = created;
-      this.vnis.add(record.vxlan_vni, id);
-      const named = this.#names.get(record.name);
-      if (named) named.add(id);
-      else this.#names.set(record.name, new Set([id]));
-    }
+    if (created > 0) entry.createRevision = created;
     this.#emit({ kind: 'network', networkId: id });
   }
 
-  #setEndpoint(at: EndpointKey, record: EndpointRecord | undefined, created: number): void {
-    const { network: networkId, endpoint: id } = at;
-    const entry = this.#entryOf(networkId);
-    const before = entry.peers.get(id);
-    const after = record && peerOf(record);
-    const contested = entry.addresses.move(id, { from: before?.address, to: after?.address, created });
-    if (after) entry.peers.set(id, after);
-    else entry.peers.delete(id);
-    const wasLocal = entry.local.delete(id);
-    const isLocal = after?.hostname === this.#host;
-    if (record && isLocal) {
-      entry.local.set(id, record);
-      this.#local.set(id, record);
-    } else if (wasLocal) this.#local.delete(id);
-    if (wasLocal || isLocal) this.#emit({ kind: 'local', networkId, ...(isLocal ? {} : { gone: id }) });
-    // Whose the address is now decides more than this endpoint: the network is compared as a whole.
-    const change = { before: wasLocal ? undefined : before, after: isLocal ? undefined : after };
-    if (contested) this.#emit({ kind: 'network', networkId });
-    else if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
-  }
-
   #forgetBinding(networkId: NetworkId, dockerNetwork: string): void {
-    const { bindings } = this.#entryOf(networkId);
-    const gone = bindings.get(dockerNetwork);
-    bindings.delete(dockerNetwork);
+    const entry = this.#entryOf(networkId);
+    const gone = entry.bindings?.get(dockerNetwork);
+    entry.bindings = withOne(entry.bindings, dockerNetwork, undefined);
     this.#bindings.delete(dockerNetwork);
     if (gone) this.#emit({ kind: 'binding-gone', networkId, hostname: gone.hostname });
   }
@@ -295,6 +298,3 @@ export class Mirror {
     for (const listener of this.#listeners) listener(event);
   }
 }
-
-type EndpointKey = Extract<FollowedKey, { family: 'endpoint' }>;
-const NOTHING: ReadonlyMap<EndpointId, Peer> = new Map();

@@ -102,8 +102,8 @@ export class Orphans {
 
   /** Owners of this host without an endpoint. */
   async #freeAddresses(ports: OwnPorts): Promise<void> {
-    const { store, keys, log } = this.#deps;
-    const { entries } = await readSnapshot(store, keys.allAddressOwners);
+    const { store, keys, host, log } = this.#deps;
+    const { entries } = await readSnapshot(store, keys.allAddressOwners, ({ value }) => value.includes(host));
     for (const entry of entries) {
       await this.#checkEntry(entry, ports).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });

@@ -51,6 +51,8 @@ export interface LocalPart {
 export class RestoredTruth {
   readonly #deps: RestoredTruthDependencies;
   #underWay = 0;
+  /** As it was before a backup that the mirror is hearing of. */
+  #before: LocalPart | undefined;
 
   constructor(deps: RestoredTruthDependencies) {
     this.#deps = deps;
@@ -61,20 +63,23 @@ export class RestoredTruth {
     return this.#underWay > 0;
   }
 
-  /** To be called before the mirror hears of the backup. */
-  remember(): LocalPart {
+  /** To be called before the mirror hears of the backup; again when it has to begin anew, which changes nothing. */
+  remember(): void {
     const { mirror, host } = this.#deps;
+    if (this.#before) return;
     const endpoints = mirror.localEndpoints();
     const all = mirror.networks().flatMap(({ record }) => mirror.bindings(record.id));
     const bindings = all.filter(binding => binding.hostname === host && !isPending(binding));
     const ids = new Set([...endpoints, ...bindings].map(({ network_id }) => network_id));
     this.#underWay += 1;
-    return { endpoints, bindings, networks: [...ids].flatMap(id => mirror.network(id) ?? []) };
+    this.#before = { endpoints, bindings, networks: [...ids].flatMap(id => mirror.network(id) ?? []) };
   }
 
-  /** Afterwards. Never throws. */
-  async writeAnew(before: LocalPart | undefined): Promise<void> {
+  /** Once the mirror has heard of all of it; nothing to do when none was remembered. Never throws. */
+  async writeAnew(): Promise<void> {
+    const before = this.#before;
     if (!before) return;
+    this.#before = undefined;
     const { networks, bindings, endpoints } = before;
     const { mirror, log } = this.#deps;
     log.error('etcd runs on a backup or is another cluster: what this host has is written anew');

@@ -1,6 +1,7 @@
 /**
  * Which write of each followed key is known. The follower and our own commits bring the same writes in any order:
- * the revision decides, so that the later arrival of an older or the same write changes nothing.
+ * the revision decides, so that the later arrival of an older or the same write changes nothing. Of endpoints that
+ * are well the revision stands beside them (`peer-table.ts`): callers hand it in as `beside`.
  */
 export class Revisions {
   readonly #known = new Map<string, number>();
@@ -19,17 +20,24 @@ export class Revisions {
   }
 
   /** True when a write of the key at `revision` is news. */
-  put(key: string, revision: number): boolean {
-    const seen = Math.max(this.#known.get(key) ?? 0, this.#deleted.get(key) ?? 0);
-    if (seen >= revision) return false;
-    this.#known.set(key, revision);
+  isNews(key: string, revision: number, beside = 0): boolean {
+    const deleted = this.#deleted.size > 0 ? (this.#deleted.get(key) ?? 0) : 0;
+    return Math.max(this.#known.get(key) ?? 0, deleted, beside) < revision;
+  }
+
+  /** True when the deletion of a key that is known at `beside`, or here, is news. */
+  isGone(key: string, revision: number, beside = 0): boolean {
+    if (Math.max(this.#known.get(key) ?? 0, beside) > revision) return false;
+    if (revision > this.#followed) this.#deleted.set(key, revision);
     return true;
   }
 
-  /** True when the key was there, and its deletion at `revision` is news. */
-  delete(key: string, revision: number): boolean {
-    if ((this.#known.get(key) ?? 0) > revision) return false;
-    if (revision > this.#followed) this.#deleted.set(key, revision);
+  set(key: string, revision: number): void {
+    this.#known.set(key, revision);
+  }
+
+  /** True when the key was known here. */
+  drop(key: string): boolean {
     return this.#known.delete(key);
   }
 

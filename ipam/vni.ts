@@ -4,29 +4,25 @@
  * moment shows when the network's record comes back through the follower, and then the younger network moves on.
  */
 import { ExhaustedError } from '../model/errors.js';
+import { FewPerKey } from '../model/few-per-key.js';
 import type { NetworkId, Vni } from '../model/scalars.js';
 
 /** Which networks bear which VNI, as the mirror has seen it. */
 export class VniMap {
-  readonly #bearers = new Map<Vni, Set<NetworkId>>();
+  readonly #bearers = new FewPerKey<Vni, NetworkId>();
   /** Below it every VNI is borne: choosing stays flat, whatever the number of networks. */
   #lowest = 1;
 
   add(vni: Vni, network: NetworkId): void {
-    const bearers = this.#bearers.get(vni);
-    if (bearers) bearers.add(network);
-    else this.#bearers.set(vni, new Set([network]));
+    this.#bearers.add(vni, network);
   }
 
   remove(vni: Vni, network: NetworkId): void {
-    const bearers = this.#bearers.get(vni);
-    if (!bearers?.delete(network) || bearers.size > 0) return;
-    this.#bearers.delete(vni);
-    this.#lowest = Math.min(this.#lowest, vni);
+    if (this.#bearers.remove(vni, network)) this.#lowest = Math.min(this.#lowest, vni);
   }
 
   bearersOf(vni: Vni): ReadonlySet<NetworkId> {
-    return this.#bearers.get(vni) ?? NOBODY;
+    return this.#bearers.of(vni);
   }
 
   /**
@@ -46,5 +42,3 @@ export class VniMap {
     });
   }
 }
-
-const NOBODY: ReadonlySet<NetworkId> = new Set();

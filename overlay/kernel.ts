@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
-import type { CrossedError, WorkerAnswer, WorkerNews } from './netlink/worker.js';
+import type { CrossedError, WorkerAnswer, WorkerNews, WorkerRequest } from './netlink/worker.js';
 import type {
   Inspection,
   PlugResult,
@@ -25,6 +25,15 @@ type CrossedResult = { readonly ifName: IfName } | { readonly error: CrossedErro
 /** A descriptor, which all threads of the process share. */
 type Opened = { readonly fd: number };
 
+/** Where the work is done: a worker thread, or what speaks like one (`netlink/worker.ts`). */
+export interface KernelThread {
+  on(event: 'message', listener: (message: WorkerAnswer | WorkerNews) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'exit', listener: () => void): unknown;
+  postMessage(request: WorkerRequest): void;
+  terminate(): Promise<number>;
+}
+
 interface Pending {
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -37,13 +46,15 @@ export interface KernelOptions {
   readonly hostNetns?: NetnsPath;
   /** Where the host's /run is mounted here; default: at /run. */
   readonly hostRun?: string | undefined;
+  /** Default: a worker thread of this process. */
+  readonly thread?: () => KernelThread;
 }
 
 /** Every call throws KernelError when the kernel refuses, or does not answer within 5 s. */
 export class Kernel implements AsyncDisposable {
   readonly #options: KernelOptions;
   readonly #pending = new Map<number, Pending>();
-  #worker: Worker | undefined;
+  #worker: KernelThread | undefined;
   #next = 0;
   #onChange: (netns: NetnsPath) => void = () => undefined;
 
@@ -140,17 +151,21 @@ export class Kernel implements AsyncDisposable {
     });
   }
 
-  #running(): Worker {
+  #running(): KernelThread {
     if (this.#worker) return this.#worker;
-    const { hostNetns, hostRun } = this.#options;
-    const worker = new Worker(new URL('./netlink/worker.js', import.meta.url), {
-      workerData: { hostNetns, hostRun },
-    });
+    const worker = this.#options.thread?.() ?? this.#newWorker();
     worker.on('message', message => this.#heard(message));
     worker.on('error', error => this.#ended(worker, error));
     worker.on('exit', () => this.#ended(worker, new Error('the kernel worker ended')));
     this.#worker = worker;
     return worker;
+  }
+
+  #newWorker(): Worker {
+    const { hostNetns, hostRun } = this.#options;
+    return new Worker(new URL('./netlink/worker.js', import.meta.url), {
+      workerData: { hostNetns, hostRun },
+    });
   }
 
   #heard(message: WorkerAnswer | WorkerNews): void {
@@ -171,7 +186,7 @@ export class Kernel implements AsyncDisposable {
   }
 
   /** The next call starts another: a new thread begins in the host's namespace. */
-  #ended(worker: Worker, cause: Error): void {
+  #ended(worker: KernelThread, cause: Error): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#options.log.warn('kernel worker ended, another takes over', { err: cause.message });

@@ -9,7 +9,7 @@ import { GATEWAY } from './network.js';
 
 const LAYOUTS: Readonly<Record<DataPlane, Layout>> = { bridge: bridgeLayout, macvlan: macvlanLayout };
 
-export const layoutOf = (dataPlane: DataPlane = 'bridge'): Layout => LAYOUTS[dataPlane];
+export const layoutOf = (dataPlane: DataPlane): Layout => LAYOUTS[dataPlane];
 
 /** As the overlay's namespace says itself. */
 export const layoutIn = (overlay: Conn): Layout =>

@@ -64,7 +64,7 @@ export interface WantedNetwork {
   /** MTU inside the network, for all of its interfaces. */
   readonly mtu: number;
   /** Default: bridge. */
-  readonly dataPlane?: DataPlane;
+  readonly dataPlane: DataPlane;
   /** Carried by the bridge, or by a macvlan of the overlay namespace. */
   readonly gateway: InterfaceAddress;
   readonly ports: readonly WantedPort[];

@@ -3,6 +3,7 @@
  * its raw `kv`, because range compares and reads in a refused transaction have no place in its builders, and the
  * watch stream is ours (follow.ts), because etcd3's loses events on a second disconnect (docs/decisions/0003).
  */
+import type { Writable } from 'node:stream';
 import type { Etcd3, IKeyValue, IRangeRequest, IRangeResponse } from 'etcd3';
 import type { ITxnRequest, ITxnResponse } from 'etcd3/lib/rpc.js';
 import { UnavailableError } from '../model/errors.js';
@@ -68,8 +69,10 @@ export class StoreClient implements AsyncDisposable {
     return answer;
   }
 
-  range(request: IRangeRequest): Promise<IRangeResponse> {
-    return this.#call(etcd => etcd.kv.range(request));
+  /** `withinMs`: for answers that are large, tried once; default: as every call. */
+  range(request: IRangeRequest, withinMs?: number): Promise<IRangeResponse> {
+    const options = withinMs === undefined ? undefined : { deadline: Date.now() + withinMs };
+    return this.#call(etcd => etcd.kv.range(request, options));
   }
 
   /** A lease that ends `ttlSeconds` after its last renewal. Returns its id, a decimal int64. */
@@ -84,15 +87,19 @@ export class StoreClient implements AsyncDisposable {
     return this.#call(async etcd => {
       const stream = await etcd.leaseClient.leaseKeepAlive();
       try {
-        return await new Promise<boolean>((resolve, reject) => {
+        const lives = await new Promise<boolean>((resolve, reject) => {
           const late = () => reject(new Error(`lease ${id} not renewed within ${KEEP_WITHIN_MS} ms`));
           setTimeout(late, KEEP_WITHIN_MS).unref();
           stream.on('data', ({ TTL }) => resolve(Number(TTL) > 0)).on('error', reject);
           stream.on('end', () => reject(new Error('the stream of leases has ended')));
           stream.write({ ID: id });
         });
-      } finally {
+        // A stream that is cancelled is an error to etcd3, which then closes the line under all others, too.
+        (stream as unknown as Writable).end();
+        return lives;
+      } catch (error) {
         stream.cancel();
+        throw error;
       }
     });
   }

@@ -14,52 +14,32 @@ import { describeError } from '../model/errors.js';
 import { type Logger, rateLimited } from '../model/log.js';
 import { type KeyValue, keyValueOf, type StoreClient, type WatchStream } from './client.js';
 import { endOfPrefix } from './keys.js';
+import { type Followed, type SnapshotReader, takeSnapshot } from './snapshot.js';
+
+export { type Origin, readSnapshot, type SnapshotReader } from './snapshot.js';
 
 // Chosen by us.
-const PAGE_KEYS = 5_000; // a page of endpoint records is some 2 MB
 const CREATED_WITHIN_MS = 3_000; // a stream that no member confirms is given up
 const BACKOFF_MS = { first: 50, most: 800 }; // "current within 2 s of etcd's return"
-const DOUBT_EVERY_MS = 10 * 60_000; // etcd 3.4 and 3.5 can miss a delete at a compacted revision
+// etcd 3.4 and 3.5 can miss a delete at a compacted revision. What a look at all keys costs grows with them.
+const DOUBT_EVERY_MS = 10 * 60_000;
+const KEYS_OF_A_DOUBT = 10_000;
 
 export type Change =
   | { readonly kind: 'put'; readonly entry: KeyValue }
   | { readonly kind: 'delete'; readonly key: string; readonly revision: number };
 
-/**
- * `restored`: the history that was followed is not this one's. etcd runs on a backup, or is another cluster; revisions
- * say nothing about what was known before.
- */
-export type Origin = 'followed' | 'restored';
-
 export interface FollowOptions {
   readonly prefix: string;
+  /** Keys, in order, at which a large snapshot is cut. */
+  readonly cuts?: readonly string[];
   readonly signal: AbortSignal;
   readonly log: Logger;
-  /** Everything there is at `revision`; replaces whatever was known. */
-  onSnapshot(entries: readonly KeyValue[], revision: number, origin: Origin): void;
+  readonly snapshot: SnapshotReader;
   /** The changes of one or more whole revisions, the last of which is `revision`. */
   onChanges(changes: readonly Change[], revision: number): void;
   /** The line is up (a stream is confirmed) or lost. */
   onLine?(up: boolean): void;
-}
-
-/** Reads the whole range at one revision, page by page. */
-export async function readSnapshot(
-  store: StoreClient,
-  prefix: string,
-): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
-  const entries: KeyValue[] = [];
-  const range_end = endOfPrefix(prefix);
-  let key = Buffer.from(prefix);
-  let [revision, cluster] = [0, ''];
-  for (;;) {
-    const page = await store.range({ key, range_end, limit: PAGE_KEYS, revision });
-    if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
-    for (const kv of page.kvs) entries.push(keyValueOf(kv));
-    const last = page.kvs.at(-1);
-    if (!page.more || !last) return { entries, revision, cluster };
-    key = Buffer.concat([last.key, Buffer.from([0])]);
-  }
 }
 
 /** A stream is refused for ever with a token that has expired; a call gets a new one, for both. */
@@ -78,14 +58,12 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
   while (!signal.aborted) {
     try {
       if (next === undefined) {
-        const { entries, revision, cluster } = await readSnapshot(store, options.prefix);
-        if (signal.aborted) return;
-        const isOurs = !followed || (followed.cluster === cluster && revision >= followed.revision);
-        options.onSnapshot(entries, revision, isOurs ? 'followed' : 'restored');
-        followed = { cluster, revision };
-        next = revision + 1;
+        const read = await takeSnapshot(store, followed, options);
+        if (!read) return;
+        followed = read;
+        next = read.revision + 1;
       }
-      const streamed = await streamFrom(store, next, { ...options, cluster: followed?.cluster ?? '' });
+      const streamed = await streamFrom(store, next, { ...options, ...(followed ?? NOTHING) });
       if (followed) followed = { ...followed, revision: streamed.next - 1 };
       next = ['lost', 'refused'].includes(streamed.end) ? streamed.next : undefined;
       if (streamed.confirmed) pause = BACKOFF_MS.first;
@@ -100,19 +78,18 @@ export async function follow(store: StoreClient, options: FollowOptions): Promis
   }
 }
 
-/** The history that was followed, and how far. */
-interface Followed {
-  readonly cluster: string;
-  readonly revision: number;
-}
-
 interface Streamed {
   readonly end: StreamEnd;
   readonly next: number;
   readonly confirmed: boolean;
 }
 
-type StreamOptions = FollowOptions & Pick<Followed, 'cluster'>;
+type StreamOptions = FollowOptions & Pick<Followed, 'cluster' | 'keys'>;
+
+const NOTHING = { cluster: '', keys: 0 };
+
+const doubtAfterMs = (keys: number) =>
+  DOUBT_EVERY_MS * Math.max(1, keys / KEYS_OF_A_DOUBT) * (0.75 + Math.random() / 2);
 
 async function streamFrom(store: StoreClient, start: number, options: StreamOptions): Promise<Streamed> {
   const stream = await store.openWatch();
@@ -124,7 +101,7 @@ async function streamFrom(store: StoreClient, start: number, options: StreamOpti
   });
   const timers = [
     setTimeout(() => confirmed || resolve('lost'), CREATED_WITHIN_MS),
-    setTimeout(() => resolve('doubt'), DOUBT_EVERY_MS * (0.75 + Math.random() / 2)),
+    setTimeout(() => resolve('doubt'), doubtAfterMs(options.keys)),
   ];
   const stop = () => resolve('lost');
   options.signal.addEventListener('abort', stop);

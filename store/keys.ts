@@ -24,6 +24,10 @@ export function endOfPrefix(prefix: string): Buffer {
   return end;
 }
 
+/** Where a large family is cut that has random ids next: into pieces of one size. */
+export const cutsBelow = (prefix: string): string[] =>
+  Array.from({ length: 15 }, (_, n) => prefix + (n + 1).toString(16));
+
 // Locks of existing agents stand outside the cluster's prefix.
 /** Whoever has the oldest key in here may change the pool of the network. */
 export const poolLockRange = (network: NetworkId) => `/etcd-lock/ipalloc-lock/${network}/`;
@@ -103,6 +107,12 @@ export class Keys {
   /** What the mirror follows: everything from `/network` up to, and without, `/networl`. */
   get followed(): string {
     return `${this.prefix}/network`;
+  }
+
+  /** Where a large snapshot of the followed range is cut. */
+  get followedCuts(): string[] {
+    const [endpoints, networks] = [this.allNetworkEndpoints, `${this.prefix}/network/`];
+    return [endpoints, ...cutsBelow(endpoints), `${this.prefix}/network.`, networks, ...cutsBelow(networks)];
   }
 
   /** A key of the followed range in its parts; undefined for one that is none of ours. */

@@ -7,7 +7,7 @@ import { type Figure, median, type Row, rounds, type Say, times, unjudged } from
 import { gigabits, kiloPackets, roundTripUs, serve } from '../traffic.js';
 
 /** Of ours, by the value of `--opt sand-dataplane`. */
-const DATA_PLANES: readonly string[] = ['bridge'];
+const DATA_PLANES: readonly string[] = ['bridge', 'macvlan'];
 const DEFAULT_DATA_PLANE = 'bridge';
 const ROUNDS = 5;
 const LEAST_SHARE = 0.97;

@@ -142,7 +142,12 @@ describe('create()', () => {
       prefix: keys.followed,
       signal: stop.signal,
       log: new LogBook(),
-      onSnapshot: (entries, revision) => mirror.applySnapshot(entries, revision),
+      snapshot: {
+        begin: (revision, origin) => mirror.beginSnapshot(revision, origin),
+        page: entries => mirror.applyPage(entries),
+        knows: (key, revision) => mirror.knows(key, revision),
+        end: () => mirror.endSnapshot(),
+      },
       onChanges: (changes, revision) => void held.then(() => mirror.applyChanges(changes, revision)),
     });
     await until(() => mirror.revision > 0);

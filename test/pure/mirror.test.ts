@@ -48,6 +48,12 @@ const entry = (key: string, value: unknown, modRevision: number, createRevision 
   createRevision,
   modRevision,
 });
+/** Of one page. */
+function applySnapshot(mirror: Mirror, entries: readonly KeyValue[], revision: number): void {
+  mirror.beginSnapshot(revision, 'followed');
+  mirror.applyPage(entries);
+  mirror.endSnapshot();
+}
 const put = (key: string, value: unknown, revision: number): Change => ({
   kind: 'put',
   entry: entry(key, value, revision),
@@ -59,7 +65,7 @@ const ip = (text: string) => parseIpAddress(text);
 describe('what is known', () => {
   it('a network is found by id, by name and by VNI, and forgotten with its record', () => {
     const { mirror } = setUp();
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord(), 3)], 10);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord(), 3)], 10);
     expect(mirror.network(network)?.record.name).toBe('shop');
     expect(mirror.networksNamed('shop')).toHaveLength(1);
     expect(mirror.vnis.bearersOf(5 as Vni)).toEqual(new Set([network]));
@@ -73,7 +79,7 @@ describe('what is known', () => {
 
   it('a network that takes another VNI and name bears only the new ones', () => {
     const { mirror } = setUp();
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord(), 3)], 3);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord(), 3)], 3);
     mirror.applyChanges([put(NETWORK_KEY, networkRecord({ vxlan_vni: 6, name: 'other' }), 4)], 4);
     expect(mirror.vnis.bearersOf(5 as Vni).size).toBe(0);
     expect(mirror.vnis.bearersOf(6 as Vni).size).toBe(1);
@@ -83,7 +89,8 @@ describe('what is known', () => {
 
   it('an endpoint of another host is a peer, one of this host is local too', () => {
     const { mirror, events } = setUp();
-    mirror.applySnapshot(
+    applySnapshot(
+      mirror,
       [entry(NETWORK_KEY, networkRecord(), 1), entry(ENDPOINT_KEY, endpointRecord(), 2)],
       2,
     );
@@ -98,7 +105,7 @@ describe('what is known', () => {
 
   it('an endpoint that changes nothing that peers see is no event', () => {
     const { mirror, events } = setUp();
-    mirror.applySnapshot([entry(ENDPOINT_KEY, endpointRecord(), 2)], 2);
+    applySnapshot(mirror, [entry(ENDPOINT_KEY, endpointRecord(), 2)], 2);
     events.length = 0;
     mirror.applyChanges([put(ENDPOINT_KEY, endpointRecord({ active: true }), 3)], 3);
     expect(events).toEqual([]);
@@ -113,7 +120,7 @@ describe('what is known', () => {
     const { mirror } = setUp();
     const newer = newEndpointId();
     const newerKey = keys.networkEndpoint(network, newer);
-    mirror.applySnapshot([entry(ENDPOINT_KEY, endpointRecord(), 2)], 2);
+    applySnapshot(mirror, [entry(ENDPOINT_KEY, endpointRecord(), 2)], 2);
     mirror.applyChanges([put(newerKey, endpointRecord({ id: newer }), 3)], 3);
     mirror.applyChanges([gone(ENDPOINT_KEY, 4)], 4);
     expect(mirror.bearerOf(network, ip('10.0.0.2'))?.endpointId).toBe(newer);
@@ -131,7 +138,7 @@ describe('what is known', () => {
       egress: 'docker',
       aux_addresses: [],
     };
-    mirror.applySnapshot([entry(key, record, 2)], 2);
+    applySnapshot(mirror, [entry(key, record, 2)], 2);
     expect(mirror.binding('d1')).toMatchObject({ network_id: network });
     mirror.applyChanges([gone(key, 3)], 3);
     expect(mirror.binding('d1')).toBeUndefined();
@@ -145,7 +152,7 @@ describe('what is known', () => {
     '/sc-net/network',
   ])('the key %s is none of ours, and is passed over', key => {
     const { mirror, log } = setUp();
-    mirror.applySnapshot([entry(key, '{', 2)], 2);
+    applySnapshot(mirror, [entry(key, '{', 2)], 2);
     expect(mirror.networks()).toEqual([]);
     expect(log.lines).toEqual([]);
   });
@@ -156,7 +163,7 @@ describe('a commit of our own', () => {
 
   it('before the follower brings it: known at once, and told once', () => {
     const { mirror, events } = setUp();
-    mirror.applySnapshot([], 1);
+    applySnapshot(mirror, [], 1);
     mirror.applyCommit([commit, { put: keys.pool(network), value: {} }], 5);
     expect(mirror.network(network)).toBeDefined();
     expect(mirror.createRevisionOf(network)).toBe(5);
@@ -166,7 +173,7 @@ describe('a commit of our own', () => {
 
   it('after the follower has brought it: changes nothing', () => {
     const { mirror, events } = setUp();
-    mirror.applySnapshot([], 1);
+    applySnapshot(mirror, [], 1);
     mirror.applyChanges([put(NETWORK_KEY, networkRecord({ name: 'as stored' }), 5)], 5);
     mirror.applyCommit([commit], 5);
     expect(mirror.network(network)?.record.name).toBe('as stored');
@@ -175,7 +182,7 @@ describe('a commit of our own', () => {
 
   it('is not undone by older events that come late', () => {
     const { mirror } = setUp();
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord({ name: 'first' }), 1)], 1);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord({ name: 'first' }), 1)], 1);
     mirror.applyCommit([{ put: NETWORK_KEY, value: networkRecord({ name: 'third' }) }], 9);
     mirror.applyChanges([put(NETWORK_KEY, networkRecord({ name: 'second' }), 4)], 4);
     expect(mirror.network(network)?.record.name).toBe('third');
@@ -185,7 +192,7 @@ describe('a commit of our own', () => {
 
   it('that deletes is not undone by an older put, and is by a newer one', () => {
     const { mirror } = setUp();
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord(), 1)], 1);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord(), 1)], 1);
     mirror.applyCommit([{ delete: NETWORK_KEY }], 9);
     mirror.applyChanges([put(NETWORK_KEY, networkRecord(), 4)], 4);
     expect(mirror.network(network)).toBeUndefined();
@@ -197,12 +204,12 @@ describe('a commit of our own', () => {
   it('survives a snapshot that is older, written or deleted', () => {
     const { mirror } = setUp();
     const other = newNetworkId();
-    mirror.applySnapshot([entry(keys.network(other), networkRecord({ id: other, name: 'old' }), 1)], 1);
+    applySnapshot(mirror, [entry(keys.network(other), networkRecord({ id: other, name: 'old' }), 1)], 1);
     mirror.applyCommit([{ delete: keys.network(other) }], 7);
     mirror.applyCommit([commit], 8);
-    mirror.applySnapshot([entry(keys.network(other), networkRecord({ id: other, name: 'old' }), 1)], 6);
+    applySnapshot(mirror, [entry(keys.network(other), networkRecord({ id: other, name: 'old' }), 1)], 6);
     expect(mirror.networks().map(({ record }) => record.id)).toEqual([network]);
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord(), 8)], 8);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord(), 8)], 8);
     expect(mirror.networks().map(({ record }) => record.id)).toEqual([network]);
   });
 });
@@ -213,12 +220,49 @@ describe('a second snapshot', () => {
     const [stays, goes, comes] = [newNetworkId(), newNetworkId(), newNetworkId()];
     const of = (id: typeof stays, revision: number, name = id) =>
       entry(keys.network(id), networkRecord({ id, name, vxlan_vni: revision }), revision);
-    mirror.applySnapshot([of(stays, 1), of(goes, 2), of(network, 3)], 5);
+    applySnapshot(mirror, [of(stays, 1), of(goes, 2), of(network, 3)], 5);
     events.length = 0;
-    mirror.applySnapshot([of(stays, 1), of(network, 7, 'renamed' as never), of(comes, 8)], 9);
+    applySnapshot(mirror, [of(stays, 1), of(network, 7, 'renamed' as never), of(comes, 8)], 9);
     expect(events.map(event => event.networkId).sort()).toEqual([goes, network, comes].sort());
     expect(mirror.networks()).toHaveLength(3);
     expect(mirror.revision).toBe(9);
+  });
+});
+
+describe('a second snapshot of which only the news are brought', () => {
+  it('keeps what it is told to be there, takes what is new, and forgets the rest', () => {
+    const { mirror, events, log } = setUp();
+    const [stays, changes, goes, broken] = [endpoint, newEndpointId(), newEndpointId(), newEndpointId()];
+    const keyOf = (id: typeof stays) => keys.networkEndpoint(network, id);
+    const of = (id: typeof stays, revision: number, fields: object = {}) =>
+      entry(keyOf(id), endpointRecord({ id, target_veth_ip: `10.0.0.${revision}/24`, ...fields }), revision);
+    const all = [entry(NETWORK_KEY, networkRecord(), 1), of(stays, 2), of(changes, 3), of(goes, 4)];
+    applySnapshot(mirror, [...all, of(broken, 5, { target_veth_mac: 'none' })], 5);
+    events.length = 0;
+    log.lines.length = 0;
+    mirror.beginSnapshot(9, 'followed');
+    expect(mirror.knows(NETWORK_KEY, 1)).toBe(true);
+    expect(mirror.knows(keyOf(stays), 2)).toBe(true);
+    expect(mirror.knows(keyOf(changes), 7)).toBe(false);
+    expect(mirror.knows(keyOf(broken), 5)).toBe(true);
+    expect(mirror.knows('/sc-net/networks/x', 6)).toBe(true);
+    mirror.applyPage([of(changes, 7)]);
+    mirror.endSnapshot();
+    expect([...mirror.peers(network).values()].map(peer => peer.address)).toEqual(['10.0.0.2', '10.0.0.7']);
+    expect(mirror.network(network)).toBeDefined();
+    expect(kinds(events)).toEqual(['peer', 'peer']);
+    expect(log.lines).toEqual([]);
+  });
+
+  it('that had to be begun anew leaves nothing behind', () => {
+    const { mirror } = setUp();
+    applySnapshot(mirror, [entry(ENDPOINT_KEY, endpointRecord(), 2)], 2);
+    mirror.beginSnapshot(5, 'followed');
+    expect(mirror.knows(ENDPOINT_KEY, 2)).toBe(true);
+    mirror.beginSnapshot(6, 'followed');
+    mirror.endSnapshot();
+    expect(mirror.peers(network).size).toBe(0);
+    expect(mirror.revision).toBe(6);
   });
 });
 
@@ -229,7 +273,7 @@ describe('reached()', () => {
     const waiting = mirror.reached(5).then(() => {
       reached = true;
     });
-    mirror.applySnapshot([], 4);
+    applySnapshot(mirror, [], 4);
     mirror.applyCommit([{ put: NETWORK_KEY, value: networkRecord() }], 6);
     await Promise.resolve();
     expect(reached).toBe(false);
@@ -248,7 +292,7 @@ describe('a broken record', () => {
   ])('(%s) counts as absent, is logged with its key, and is back when it is mended', (_, broken) => {
     const { mirror, log } = setUp();
     const other = newNetworkId();
-    mirror.applySnapshot([entry(NETWORK_KEY, networkRecord(), 1)], 1);
+    applySnapshot(mirror, [entry(NETWORK_KEY, networkRecord(), 1)], 1);
     mirror.applyChanges(
       [put(NETWORK_KEY, broken, 2), put(keys.network(other), networkRecord({ id: other }), 3)],
       3,
@@ -263,7 +307,7 @@ describe('a broken record', () => {
 
   it('of an endpoint takes it from the peers', () => {
     const { mirror, events } = setUp();
-    mirror.applySnapshot([entry(ENDPOINT_KEY, endpointRecord(), 1)], 1);
+    applySnapshot(mirror, [entry(ENDPOINT_KEY, endpointRecord(), 1)], 1);
     mirror.applyChanges([put(ENDPOINT_KEY, endpointRecord({ target_veth_mac: 'none' }), 2)], 2);
     expect(mirror.peers(network).size).toBe(0);
     expect(events.at(-1)).toMatchObject({ kind: 'peer', after: undefined });

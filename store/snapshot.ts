@@ -1,0 +1,202 @@
+/**
+ * Everything there is at one revision, read in pages: a whole cluster would be more than an agent should hold, and than
+ * etcd should send at once to each of its hosts. Whoever has followed before is asked what it knows already: then keys
+ * are read without their values, and the values of those alone that are news.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GRPCDeadlineExceededError, type IRangeRequest, type IRangeResponse } from 'etcd3';
+import { UnavailableError } from '../model/errors.js';
+import { type KeyValue, keyValueOf, type StoreClient } from './client.js';
+import { cutsBelow, endOfPrefix } from './keys.js';
+
+// Chosen by us.
+const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and, for each agent that reads, in etcd
+const NEWS_AT_ONCE = 100; // etcd takes 128 operations in one transaction
+// When all hosts of a large cluster start at once, etcd serves each page late. Who gives up and begins anew has it do
+// the same work twice, until it does nothing else: so a page has time, and a late one is asked for again, smaller.
+const PAGE_WITHIN_MS = 5_000;
+const PAGE_TRIES = 8;
+const PAGE_PAUSE_MS = 1_000;
+
+/**
+ * `restored`: the history that was followed is not this one's. etcd runs on a backup, or is another cluster; revisions
+ * say nothing about what was known before.
+ */
+export type Origin = 'followed' | 'restored';
+
+export interface SnapshotReader {
+  /** Whatever was begun before and has not ended is void. */
+  begin(revision: number, origin: Origin): void;
+  page(entries: readonly KeyValue[]): void;
+  /** Whether this write of the key is known: then the key is there, and `page` will not bring it. */
+  knows(key: string, modRevision: number): boolean;
+  /** What was known before and was in no page is gone. */
+  end(): void;
+}
+
+export interface SnapshotOptions {
+  readonly prefix: string;
+  /** Keys, in order, at which a large snapshot is cut. */
+  readonly cuts?: readonly string[];
+  readonly signal: AbortSignal;
+  readonly snapshot: SnapshotReader;
+}
+
+/** The history that was followed, and how far. */
+export interface Followed {
+  readonly cluster: string;
+  readonly revision: number;
+  /** How many there were in the snapshot. */
+  readonly keys: number;
+}
+
+interface Page {
+  readonly entries: readonly KeyValue[];
+  readonly revision: number;
+  readonly cluster: string;
+}
+
+interface Pages {
+  readonly prefix: string;
+  readonly cuts?: readonly string[] | undefined;
+  readonly what?: Pick<IRangeRequest, 'keys_only'>;
+}
+
+/**
+ * The whole range at one revision. etcd looks at every key from where a page begins to the end of what was asked for,
+ * whatever the limit: so what is more than one page is asked for piece by piece.
+ */
+async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages): AsyncIterable<Page> {
+  const whole = endOfPrefix(prefix);
+  let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
+  let [revision, cluster, limit] = [0, '', PAGE_KEYS];
+  for (;;) {
+    const answered = await askPatiently(store, { ...what, key, range_end, limit, revision });
+    const { page } = answered;
+    if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
+    limit = answered.limit;
+    yield { entries: page.kvs.map(keyValueOf), revision, cluster };
+    const last = page.kvs.at(-1);
+    if (page.more && last) key = Buffer.concat([last.key, Buffer.from([0])]);
+    else if (range_end.equals(whole)) return;
+    else key = range_end;
+    const cut = cuts.find(each => Buffer.from(each).compare(key) > 0);
+    range_end = cut === undefined ? whole : Buffer.from(cut);
+  }
+}
+
+type PageRequest = IRangeRequest & { readonly limit: number; readonly revision: number };
+
+/** Of an etcd that is late; one that is away, or has compacted the revision, is told at once. */
+async function askPatiently(
+  store: StoreClient,
+  request: PageRequest,
+): Promise<{ readonly page: IRangeResponse; readonly limit: number }> {
+  let { limit } = request;
+  for (let tries = 1; ; tries++) {
+    try {
+      return { page: await store.range({ ...request, limit }, PAGE_WITHIN_MS), limit };
+    } catch (error) {
+      if (tries === PAGE_TRIES || !isLate(error)) throw error;
+      limit = Math.ceil(limit / 2);
+      await sleep(PAGE_PAUSE_MS * Math.random() * tries);
+    }
+  }
+}
+
+const isLate = (error: unknown) =>
+  error instanceof UnavailableError && error.cause instanceof GRPCDeadlineExceededError;
+
+/** Reads the whole range at one revision, page by page; `keep` says what of a page is kept. */
+export async function readSnapshot(
+  store: StoreClient,
+  prefix: string,
+  keep: (entry: KeyValue) => boolean = () => true,
+): Promise<{ entries: KeyValue[]; revision: number; cluster: string }> {
+  const entries: KeyValue[] = [];
+  let [revision, cluster] = [0, ''];
+  for await (const page of readPages(store, { prefix, cuts: cutsBelow(prefix) })) {
+    for (const entry of page.entries) if (keep(entry)) entries.push(entry);
+    ({ revision, cluster } = page);
+  }
+  return { entries, revision, cluster };
+}
+
+/** Hands a snapshot to the reader. Undefined: the signal came. */
+export async function takeSnapshot(
+  store: StoreClient,
+  followed: Followed | undefined,
+  options: SnapshotOptions,
+): Promise<Followed | undefined> {
+  if (!followed) return readWhole(store, 'followed', options);
+  const read = await readNews(store, followed, options);
+  return read === 'another history' ? readWhole(store, 'restored', options) : read;
+}
+
+async function readWhole(
+  store: StoreClient,
+  origin: Origin,
+  { prefix, cuts, signal, snapshot }: SnapshotOptions,
+): Promise<Followed | undefined> {
+  let read: Followed | undefined;
+  const pages = readPages(store, { prefix, cuts })[Symbol.asyncIterator]();
+  for (;;) {
+    const page = await orAborted(pages.next(), signal);
+    if (page === 'aborted') return undefined;
+    if (page.done) break;
+    const { entries, revision, cluster } = page.value;
+    if (!read) snapshot.begin(revision, origin);
+    snapshot.page(entries);
+    read = { cluster, revision, keys: (read?.keys ?? 0) + entries.length };
+  }
+  snapshot.end();
+  return read;
+}
+
+async function readNews(
+  store: StoreClient,
+  followed: Followed,
+  { prefix, cuts, signal, snapshot }: SnapshotOptions,
+): Promise<Followed | 'another history' | undefined> {
+  let read: Followed | undefined;
+  const pages = readPages(store, { prefix, cuts, what: { keys_only: true } })[Symbol.asyncIterator]();
+  for (;;) {
+    const page = await orAborted(pages.next(), signal);
+    if (page === 'aborted') return undefined;
+    if (page.done) break;
+    const { entries, revision, cluster } = page.value;
+    if (followed.cluster !== cluster || revision < followed.revision) return 'another history';
+    if (!read) snapshot.begin(revision, 'followed');
+    const news = entries.filter(({ key, modRevision }) => !snapshot.knows(key, modRevision));
+    for (let from = 0; from < news.length; from += NEWS_AT_ONCE) {
+      const values = readKeys(store, news.slice(from, from + NEWS_AT_ONCE), revision);
+      const some = await orAborted(values, signal);
+      if (some === 'aborted') return undefined;
+      snapshot.page(some);
+    }
+    read = { cluster, revision, keys: (read?.keys ?? 0) + entries.length };
+  }
+  snapshot.end();
+  return read;
+}
+
+/** Values as they were at a revision. */
+async function readKeys(
+  store: StoreClient,
+  entries: readonly KeyValue[],
+  revision: number,
+): Promise<KeyValue[]> {
+  const success = entries.map(({ key }) => ({ request_range: { key: Buffer.from(key), revision } }));
+  const { responses } = await store.txn({ compare: [], success, failure: [] });
+  return responses.flatMap(({ response_range }) => response_range.kvs.map(keyValueOf));
+}
+
+/** Whoever stops does not wait for a page. Not `Promise.race`: a signal that lasts would keep every page. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
+  return new Promise((resolve, reject) => {
+    const stop = () => resolve('aborted');
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}
