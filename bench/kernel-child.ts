@@ -31,7 +31,7 @@ const wantedOf = (id: NetworkId, netns: NetnsPath, peers: readonly RemotePeer[])
   local: local as IpAddress,
   mtu: 1450,
   gateway: '10.16.0.1/16' as InterfaceAddress,
-  dataPlane: 'bridge',
+  dataPlane: 'bridge' as const,
   ports: [],
   leaving: [],
   peers: packPeers(peers),
