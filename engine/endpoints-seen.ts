@@ -1,6 +1,7 @@
 /** What the mirror knows of the endpoints of the cluster, and what a change of one is told as. */
+import { FewPerKey } from '../model/few-per-key.js';
 import type { EndpointRecord, Peer } from '../model/records.js';
-import type { EndpointId, HostName, NetworkId } from '../model/scalars.js';
+import type { EndpointId, HostName, NetnsPath, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import type { FollowedKey } from '../store/keys.js';
 import { endpointAt, type NetworkEntry, peerOf, samePeer, withOne } from './mirror-entry.js';
@@ -41,6 +42,8 @@ export class EndpointsSeen {
   readonly table = new PeerTable();
   /** This host's. */
   readonly local = new Map<EndpointId, EndpointRecord>();
+  /** This host's, by the namespace that they are in. */
+  readonly #inNetns = new FewPerKey<string, EndpointId>();
 
   constructor(host: HostName, emit: (event: MirrorEvent) => void) {
     this.#host = host;
@@ -73,13 +76,24 @@ export class EndpointsSeen {
     if (wasLocal || isLocal) {
       const own = isLocal ? record : undefined;
       entry.local = withOne(entry.local, id, own);
-      if (own) this.local.set(id, own);
-      else this.local.delete(id);
+      this.#setLocal(id, own);
       this.#emit({ kind: 'local', networkId, ...(isLocal ? {} : { gone: id }) });
     }
     // Whose the address is now decides more than this endpoint: the network is compared as a whole.
     const change = { before: wasLocal ? undefined : before, after: isLocal ? undefined : after };
     if (contested) this.#emit({ kind: 'network', networkId });
     else if (!samePeer(change.before, change.after)) this.#emit({ kind: 'peer', networkId, ...change });
+  }
+
+  #setLocal(id: EndpointId, record: EndpointRecord | undefined): void {
+    const before = this.local.get(id)?.target_netns_path;
+    if (before) this.#inNetns.remove(before, id);
+    if (record?.target_netns_path) this.#inNetns.add(record.target_netns_path, id);
+    if (record) this.local.set(id, record);
+    else this.local.delete(id);
+  }
+
+  localIn(netns: NetnsPath): EndpointRecord[] {
+    return [...this.#inNetns.of(netns)].flatMap(id => this.local.get(id) ?? []);
   }
 }

@@ -12,7 +12,7 @@ import {
   type NetworkRecord,
   type Peer,
 } from '../model/records.js';
-import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
+import type { EndpointId, HostName, IpAddress, NetnsPath, NetworkId } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import type { Change, Origin } from '../store/follow.js';
 import type { FollowedKey, HostKey, Keys } from '../store/keys.js';
@@ -84,9 +84,7 @@ export class Mirror {
     return this.#networks.get(id)?.createRevision ?? Number.POSITIVE_INFINITY;
   }
 
-  #list(id: NetworkId): PeerList | undefined {
-    return this.#networks.get(id)?.peers;
-  }
+  #list = (id: NetworkId): PeerList | undefined => this.#networks.get(id)?.peers;
 
   /** In the order in which they came. */
   peers(id: NetworkId): Peers {
@@ -112,9 +110,7 @@ export class Mirror {
   }
 
   /** How many endpoints each host has. */
-  endpointCounts(): Iterable<[HostName, number]> {
-    return this.#endpoints.table.countsByHost();
-  }
+  endpointCounts = (): Iterable<[HostName, number]> => this.#endpoints.table.countsByHost();
 
   localEndpoint(id: EndpointId): EndpointRecord | undefined {
     return this.#endpoints.local.get(id);
@@ -127,6 +123,9 @@ export class Mirror {
   eachLocalEndpoint(network: NetworkId): Iterable<EndpointRecord> {
     return this.#networks.get(network)?.local?.values() ?? [];
   }
+
+  /** This host's endpoints whose interface is to be in a namespace. */
+  localEndpointsIn = (netns: NetnsPath): EndpointRecord[] => this.#endpoints.localIn(netns);
 
   localCount(network: NetworkId): number {
     return this.#networks.get(network)?.local?.size ?? 0;

@@ -81,9 +81,7 @@ export class NetnsEndpoints {
     const { kernel, mirror } = this.#deps;
     // Asked for one after the other: the second has to know of the first.
     return this.#naming.run(netns, async () => {
-      const recorded = mirror
-        .localEndpoints()
-        .filter(({ active, target_netns_path }) => active && target_netns_path === netns);
+      const recorded = mirror.localEndpointsIn(netns).filter(({ active }) => active);
       const names = recorded.flatMap(({ target_veth_name: name }) => (name === '' ? [] : [name as IfName]));
       for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) names.push(name);
       const ifName = await kernel.freeTargetName(netns, names);

@@ -3,8 +3,9 @@ import { compareBridgePorts } from './bridge-ports.js';
 import { baseFaults, linkNamed } from './diff.js';
 import { finishInside, linksOf } from './endpoint.js';
 import type { Layout, OverlayContext } from './layout.js';
+import { setPort } from './netlink/bridge.js';
 import type { Conn } from './netlink/conn.js';
-import { delLink, type Link, setPort } from './netlink/link.js';
+import { delLink, type Link } from './netlink/link.js';
 import {
   BRIDGE,
   createBridge,

@@ -2,7 +2,8 @@
 import { compareLink, linkNamed, mend, OURS } from './diff.js';
 import { staticKey } from './entry-diff.js';
 import type { Differences, Found } from './found.js';
-import { type Link, setPort } from './netlink/link.js';
+import { setNoSnooping, setPort } from './netlink/bridge.js';
+import type { Link } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import { BRIDGE, type OverlayIndexes, VXLAN } from './network.js';
 import type { WantedNetwork } from './types.js';
@@ -13,6 +14,8 @@ export function compareBridgePorts(
   at: OverlayIndexes,
   to: Differences,
 ): void {
+  const bridge = linkNamed(found.links, BRIDGE);
+  if (bridge?.snooping) mend(to, `${BRIDGE}: multicast snooping on, wanted off`, setNoSnooping(bridge.index));
   const vxlan = linkNamed(found.links, VXLAN);
   if (vxlan?.vxlan) compareFlags(vxlan, true, to);
   const names = new Set<string>(wanted.leaving);

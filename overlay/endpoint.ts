@@ -3,17 +3,18 @@ import { KernelError } from '../model/errors.js';
 import type { IfName, InterfaceAddress, MacAddress, NetnsPath } from '../model/scalars.js';
 import type { PlugContext } from './layout.js';
 import { newAddress, setNoLinkLocal } from './netlink/address.js';
+import { setPort } from './netlink/bridge.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
 import {
   delLink,
   getLink,
+  getLinkAt,
   getLinks,
   type Link,
   newVeth,
   parseLink,
   setLink,
-  setPort,
 } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import { connIn, Netns } from './netns.js';
@@ -49,10 +50,15 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const name = (isFree && target.name) || freeTargetName(present);
   const made = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
   conn.run(bringUp(made.peer, target.address));
-  // The last step: by it a reconcile knows a port that is whole.
-  context.overlay.run([setStatic(made.index, port.targetMac)]);
+  context.overlay.run(opened(made.index, port));
   return name;
 }
+
+/** The last step: the overlay's end comes up, and gets the entry by which a reconcile knows a port that is whole. */
+export const opened = (index: number, { targetMac }: WantedPort): Request[] => [
+  setLink({ index }, { up: true }),
+  setStatic(index, targetMac),
+];
 
 /** The target's end, up and addressed. Networks are IPv4: a link-local address would reach the neighbours of one host. */
 export const bringUp = (index: number, address: InterfaceAddress): Request[] => [
@@ -110,17 +116,18 @@ function create(
   return link;
 }
 
-/** The target's interface goes down and loses its name; a namespace or a pair that is gone took it along. */
+/** The target's end goes down and loses its name; a namespace that is gone took it along. */
 export function retireInside(
   path: NetnsPath,
   port: { readonly targetMac: MacAddress; readonly overlayVeth: IfName },
-  { home, overlay }: { readonly home: Netns; readonly overlay: Conn },
+  { home, near }: { readonly home: Netns; readonly near: Link },
 ): void {
   const found = Netns.find(path);
   if (!found) return;
   using netns = found;
   using conn = connIn(netns, home);
-  const link = targetOf(linksOf(conn), port, findLink(overlay, port.overlayVeth));
+  const links = conn.attempt([getLinkAt(near.peer)]).answers.flatMap(message => parseLink(message) ?? []);
+  const link = targetOf(links, port, near);
   if (link) conn.attempt(retirement(link, port.overlayVeth));
 }
 

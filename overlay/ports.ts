@@ -4,23 +4,14 @@
  */
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { bringUp, findLink, plugInside, retireInside, retirement } from './endpoint.js';
+import { bringUp, findLink, opened, plugInside, retireInside, retirement } from './endpoint.js';
 import type { RetiredPlace } from './found.js';
 import type { OverlayContext, PlugContext } from './layout.js';
+import { setPort } from './netlink/bridge.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
-import {
-  delGroup,
-  delLink,
-  getLink,
-  type Link,
-  newVeth,
-  parseLink,
-  setLink,
-  setPort,
-} from './netlink/link.js';
-import { setStatic } from './netlink/neighbour.js';
+import { delGroup, delLink, getLink, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
 import { connIn, Netns } from './netns.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
 
@@ -39,15 +30,15 @@ export function plugAll(ports: readonly WantedPort[], context: PlugContext): Plu
   try {
     const { answers, failures } = context.overlay.attempt(attempts.flatMap(({ requests }) => requests));
     const made = byName(answers);
-    const statics: Request[] = [];
+    const last: Request[] = [];
     const results = attempts.map((attempt): PlugResult => {
       const { port, requests } = attempt;
       const link = made.get(port.overlayVeth);
       if (!link || requests.some(request => failures.has(request))) return plugAlone(port, context);
-      statics.push(setStatic(link.index, port.targetMac));
+      last.push(...opened(link.index, port));
       return finish(attempt, link, context);
     });
-    context.overlay.run(statics);
+    context.overlay.run(last);
     return results;
   } finally {
     for (const { netns } of attempts) netns?.[Symbol.dispose]();
@@ -116,7 +107,7 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
   }
   const far = findLink(context.host, name);
   if (near && far?.kind === 'veth' && far.mac === port.targetMac && near.peer === far.index) {
-    context.overlay.run([setPort({ index: near.index }, false), setStatic(near.index, port.targetMac)]);
+    context.overlay.run([setPort({ index: near.index }, false), ...opened(near.index, port)]);
     return name;
   }
   if (near) {
@@ -139,7 +130,7 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
 export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<UnwantedPort> {
   const named = ports.filter(({ target }) => target.kind === 'host');
   const nameOf = ({ target }: UnwantedPort) => target.name as IfName;
-  const links = byName(host.attempt(named.map(port => getLink(nameOf(port)))).answers);
+  const links = linksNamed(host, named.map(nameOf));
   const linkOf = (port: UnwantedPort) => {
     const link = links.get(nameOf(port));
     const isOurs = link?.mac === port.targetMac && (link.kind === 'veth' || link.kind === 'macvlan');
@@ -159,24 +150,32 @@ export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<Un
  * themselves go when the removal group is reaped: the kernel takes 16 to 30 ms for it.
  */
 export function retirePairs(ports: readonly UnwantedPort[], { home, overlay }: OverlayContext): void {
-  for (const port of ports) {
-    if (port.target.kind === 'netns') retireInside(port.target.path, port, { home, overlay });
-  }
-  retireOverlays(
+  const near = linksNamed(
     overlay,
     ports.map(({ overlayVeth }) => overlayVeth),
   );
+  for (const port of ports) {
+    const { target, overlayVeth } = port;
+    const link = near.get(overlayVeth);
+    // Without its overlay's end a pair is gone.
+    if (link && target.kind === 'netns') retireInside(target.path, port, { home, near: link });
+  }
+  retire(overlay, near.values());
 }
 
 /** The same for ends in the overlay namespace alone, whatever their other ends are. */
-export function retireOverlays(overlay: Conn, names: readonly IfName[]): void {
-  const links = byName(overlay.attempt(names.map(getLink)).answers);
+export const retireOverlays = (overlay: Conn, names: readonly IfName[]): void =>
+  retire(overlay, linksNamed(overlay, names).values());
+
+function retire(overlay: Conn, links: Iterable<Link>): void {
   overlay.attempt(
-    [...links.values()].flatMap(({ kind, index }) =>
+    [...links].flatMap(({ kind, index }) =>
       kind === 'veth' ? [setLink({ index }, { up: false, master: 0, group: REMOVAL_GROUP })] : [],
     ),
   );
 }
+
+const linksNamed = (conn: Conn, names: readonly IfName[]) => byName(conn.attempt(names.map(getLink)).answers);
 
 /** Deletes what was retired in these namespaces, and closes the socket. */
 export async function reap(conn: Conn, places: Iterable<RetiredPlace>): Promise<void> {

@@ -40,6 +40,8 @@ export interface Link {
   readonly peer: number;
   /** That namespace, by its number in the socket's; undefined: the same. */
   readonly peerNsid: number | undefined;
+  /** Of a bridge: whether it looks into multicasts. */
+  readonly snooping: boolean | undefined;
   /** As a bridge's port. */
   readonly port: { readonly learning: boolean; readonly unicastFlood: boolean } | undefined;
   readonly vxlan:
@@ -64,18 +66,13 @@ export const getLink = (name: IfName): Request => ({
   write: writer => writer.ifinfo(0).attributeText(k.IFLA_IFNAME, name),
 });
 
-/** Like: ip link add NAME index INDEX address MAC mtu MTU type bridge; up */
-export const newBridge = (name: IfName, index: number, mac: MacAddress, mtu: number): Request => ({
-  type: k.RTM_NEWLINK,
-  flags: NEW,
-  what: `link add ${name} type bridge`,
-  write: writer =>
-    writer
-      .ifinfo(index, true)
-      .attributeText(k.IFLA_IFNAME, name)
-      .attribute(k.IFLA_ADDRESS, macBytes(mac))
-      .attributeU32(k.IFLA_MTU, mtu)
-      .nested(k.IFLA_LINKINFO, info => info.attributeText(k.IFLA_INFO_KIND, 'bridge')),
+/** Like: ip link show of an index. ENODEV: there is none, answered by nothing. */
+export const getLinkAt = (index: number): Request => ({
+  type: k.RTM_GETLINK,
+  flags: 0,
+  what: `link show index ${index}`,
+  expected: [k.ENODEV],
+  write: writer => writer.ifinfo(index),
 });
 
 /**
@@ -142,8 +139,9 @@ export interface VethEnd {
 }
 
 /**
- * A veth pair whose near end is a port of `master` in the socket's namespace, up, and whose far end is made in
- * another namespace, down (the kernel refuses to make it up: ENOTCONN).
+ * A veth pair whose near end is a port of `master` in the socket's namespace, and whose far end is made in another. Both
+ * are down: the kernel refuses to make the far one up (ENOTCONN), and to the bridge a near one without a carrier is news
+ * of its own.
  * Like: ip link add NEAR address MAC mtu MTU master BR type veth peer name FAR address MAC mtu MTU netns NS
  */
 export const newVeth = (
@@ -156,7 +154,7 @@ export const newVeth = (
   what: `link add ${near.name} type veth peer name ${far.name}`,
   write: writer => {
     writer
-      .ifinfo(0, true)
+      .ifinfo(0)
       .attributeText(k.IFLA_IFNAME, near.name)
       .attributeU32(k.IFLA_MTU, mtu)
       .attributeU32(k.IFLA_MASTER, master);
@@ -169,27 +167,6 @@ export const newVeth = (
           peer.attributeU32(k.IFLA_NET_NS_FD, far.netns);
         }),
       ),
-    );
-  },
-});
-
-/** Like: ip link set dev NAME type bridge_slave learning off flood on|off */
-export const setPort = (at: { index?: number; name?: IfName }, unicastFlood: boolean): Request => ({
-  // NEWLINK, though the port exists: SETLINK does not read a port's settings.
-  type: k.RTM_NEWLINK,
-  flags: 0,
-  what: `link set dev ${at.name ?? at.index} type bridge_slave learning off`,
-  write: writer => {
-    writer.ifinfo(at.index ?? 0);
-    if (at.name) writer.attributeText(k.IFLA_IFNAME, at.name);
-    writer.nested(k.IFLA_LINKINFO, info =>
-      info
-        .attributeText(k.IFLA_INFO_SLAVE_KIND, 'bridge')
-        .nested(k.IFLA_INFO_SLAVE_DATA, data =>
-          data
-            .attributeU8(k.IFLA_BRPORT_LEARNING, 0)
-            .attributeU8(k.IFLA_BRPORT_UNICAST_FLOOD, unicastFlood ? 1 : 0),
-        ),
     );
   },
 });
@@ -268,6 +245,7 @@ export function parseLink(message: Message): Link | undefined {
     alias: textOf(attributes.get(k.IFLA_IFALIAS)),
     peer: u32Of(attributes.get(k.IFLA_LINK)) ?? 0,
     peerNsid: attributes.get(k.IFLA_LINK_NETNSID)?.readInt32LE(0),
+    snooping: kind === 'bridge' ? parseSnooping(info.get(k.IFLA_INFO_DATA)) : undefined,
     port:
       textOf(info.get(k.IFLA_INFO_SLAVE_KIND)) === 'bridge'
         ? parsePort(info.get(k.IFLA_INFO_SLAVE_DATA))
@@ -275,6 +253,9 @@ export function parseLink(message: Message): Link | undefined {
     vxlan: kind === 'vxlan' ? parseVxlan(info.get(k.IFLA_INFO_DATA)) : undefined,
   };
 }
+
+const parseSnooping = (bytes: Buffer | undefined) =>
+  u8Of(nestedOf(bytes).get(k.IFLA_BR_MCAST_SNOOPING)) !== 0;
 
 function parsePort(bytes: Buffer | undefined): Link['port'] {
   const data = nestedOf(bytes);

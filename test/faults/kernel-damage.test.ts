@@ -156,6 +156,11 @@ const BRIDGE_DAMAGES: readonly Damage[] = [
     says: 'learning on',
   },
   {
+    what: 'multicast snooping on',
+    do: () => overlay.ip('link set br0 type bridge mcast_snooping 1'),
+    says: 'multicast snooping',
+  },
+  {
     what: 'flooding on',
     do: () => overlay.bridge(`link set dev ${port} flood on`),
     mended: async () => (await overlay.port(port))?.['flood'] === false,

@@ -206,6 +206,11 @@ const ANY_DAMAGES: readonly DamageRow[] = [
 ];
 
 const BRIDGE_DAMAGES: readonly DamageRow[] = [
+  [
+    'multicast snooping',
+    ns => ns.ip('link set br0 type bridge mcast_snooping 1'),
+    ['br0: multicast snooping on, wanted off'],
+  ],
   ['veth down', ns => ns.ip('link set sand002 down'), ['sand002: down, wanted up']],
   ['MTU', ns => ns.ip('link set sand002 mtu 1400'), [/^sand002: mtu 1400, wanted 1450/]],
   [

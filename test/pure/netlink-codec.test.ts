@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { type IpAddress, type MacAddress, parseIpAddress } from '../../model/scalars.js';
 import { EntryWriter } from '../../overlay/entries.js';
 import { newAddress, parseAddress } from '../../overlay/netlink/address.js';
+import { setPort } from '../../overlay/netlink/bridge.js';
 import {
   attributesOf,
   ipBytes,
@@ -18,7 +19,7 @@ import {
   Writer,
 } from '../../overlay/netlink/codec.js';
 import type { Request } from '../../overlay/netlink/conn.js';
-import { newVxlan, parseLink, setPort } from '../../overlay/netlink/link.js';
+import { newVxlan, parseLink } from '../../overlay/netlink/link.js';
 import { PeerRecords, packPeers } from '../../overlay/peers.js';
 import type { RemotePeer } from '../../overlay/types.js';
 
