@@ -19,10 +19,11 @@ export function compareBridgePorts(
   const vxlan = linkNamed(found.links, VXLAN);
   if (vxlan?.vxlan) compareFlags(vxlan, true, to);
   const names = new Set<string>(wanted.leaving);
+  const links = new Map(found.links.map(link => [link.name, link]));
   for (const port of wanted.ports) {
     const { overlayVeth, targetMac, endpointId } = port;
     names.add(overlayVeth);
-    const link = linkNamed(found.links, overlayVeth);
+    const link = links.get(overlayVeth);
     if (link?.kind !== 'veth') {
       to.missingPorts.push(endpointId);
       continue;
