@@ -119,6 +119,8 @@ export class NetworkCreation {
     const result = await transactAmongVnis(store, { conditions, writes, otherwiseRead });
     if (result.committed) return this.#committed(writes, result.revision);
     const [[taken] = [], [named] = [], [claimed] = []] = result.found;
+    // What was found to be stale may be gone by now, with the network that somebody was removing.
+    this.#stale.clear();
     // Our own first try, whose answer was lost, made exactly this record.
     if (taken?.value === JSON.stringify(record)) return this.#committed(writes, taken.modRevision);
     if (taken) {

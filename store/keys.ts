@@ -111,8 +111,8 @@ export class Keys {
 
   /** Where a large snapshot of the followed range is cut. */
   get followedCuts(): string[] {
-    const [endpoints, networks] = [this.allNetworkEndpoints, `${this.prefix}/network/`];
-    return [endpoints, ...cutsBelow(endpoints), `${this.prefix}/network.`, networks, ...cutsBelow(networks)];
+    const endpoints = this.allNetworkEndpoints;
+    return [endpoints, ...cutsBelow(endpoints), `${this.prefix}/network.`, `${this.prefix}/network/`];
   }
 
   /** A key of the followed range in its parts; undefined for one that is none of ours. */

@@ -14,7 +14,7 @@ const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and,
 const NEWS_AT_ONCE = 100; // etcd takes 128 operations in one transaction
 // When all hosts of a large cluster start at once, etcd serves each page late. Who gives up and begins anew has it do
 // the same work twice, until it does nothing else: so a page has time, and a late one is asked for again, smaller.
-const PAGE_WITHIN_MS = 5_000;
+const PAGE_WITHIN_MS = 15_000;
 const PAGE_TRIES = 8;
 const PAGE_PAUSE_MS = 1_000;
 
@@ -64,13 +64,15 @@ interface Pages {
 
 /**
  * The whole range at one revision. etcd looks at every key from where a page begins to the end of what was asked for,
- * whatever the limit: so what is more than one page is asked for piece by piece.
+ * whatever the limit: so what may be more than one page is asked for piece by piece.
  */
 async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages): AsyncIterable<Page> {
   const whole = endOfPrefix(prefix);
   let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
   let [revision, cluster, limit] = [0, '', PAGE_KEYS];
   for (;;) {
+    const cut = cuts.find(each => Buffer.from(each).compare(key) > 0);
+    range_end = cut === undefined ? whole : Buffer.from(cut);
     const answered = await askPatiently(store, { ...what, key, range_end, limit, revision });
     const { page } = answered;
     if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
@@ -80,8 +82,6 @@ async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages
     if (page.more && last) key = Buffer.concat([last.key, Buffer.from([0])]);
     else if (range_end.equals(whole)) return;
     else key = range_end;
-    const cut = cuts.find(each => Buffer.from(each).compare(key) > 0);
-    range_end = cut === undefined ? whole : Buffer.from(cut);
   }
 }
 
@@ -93,11 +93,16 @@ async function askPatiently(
   request: PageRequest,
 ): Promise<{ readonly page: IRangeResponse; readonly limit: number }> {
   let { limit } = request;
+  // Of a revision that is known every member has the same to say, without asking the others.
+  let serializable = request.revision > 0;
   for (let tries = 1; ; tries++) {
     try {
-      return { page: await store.range({ ...request, limit }, PAGE_WITHIN_MS), limit };
+      return { page: await store.range({ ...request, limit, serializable }, PAGE_WITHIN_MS), limit };
     } catch (error) {
-      if (tries === PAGE_TRIES || !isLate(error)) throw error;
+      const wasAlone = serializable;
+      serializable = false; // a member that lags behind has not got there yet
+      if (tries === PAGE_TRIES || !(isLate(error) || wasAlone)) throw error;
+      if (!isLate(error)) continue;
       limit = Math.ceil(limit / 2);
       await sleep(PAGE_PAUSE_MS * Math.random() * tries);
     }
@@ -156,9 +161,10 @@ async function readWhole(
 async function readNews(
   store: StoreClient,
   followed: Followed,
-  { prefix, cuts, signal, snapshot }: SnapshotOptions,
+  { prefix, cuts: all = [], signal, snapshot }: SnapshotOptions,
 ): Promise<Followed | 'another history' | undefined> {
   let read: Followed | undefined;
+  const cuts = followed.keys > PAGE_KEYS ? all : [];
   const pages = readPages(store, { prefix, cuts, what: { keys_only: true } })[Symbol.asyncIterator]();
   for (;;) {
     const page = await orAborted(pages.next(), signal);
