@@ -132,9 +132,6 @@ export class NetworkCreation {
       throw new NameTaken(`A network is named ${record.name} already`, { name: record.name });
     }
     if (claimed && !(await this.#isStale(claimed))) this.#refused.add(record.vxlan_vni);
-    // Its network was being deleted, by one of ours, which takes its claims along.
-    if (!named) this.#stale.delete(keys.name(record.name));
-    if (!claimed) this.#stale.delete(keys.vni(record.vxlan_vni));
     return undefined;
   }
 
