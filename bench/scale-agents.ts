@@ -53,7 +53,7 @@ async function start(n: number): Promise<void> {
       vxlanPort: 4789,
       vxlanChecksum: true,
       maxVni: 999_999,
-    dataPlane: 'bridge',
+      dataPlane: 'bridge',
     },
     journalPath: join(directory, `journal-${n}`),
     identity: { id: identityOf(n), instance: randomUUID() },
