@@ -75,8 +75,7 @@ const attributesKnown = new Map<string, NetworkAttributes>();
 
 /** @throws ConflictError: broken. */
 export function attributesAt(entry: KeyValue): NetworkAttributes {
-  const attributes = parseRecord(NetworkAttributes, entry);
-  return once(attributesKnown, `${attributes.mtu} ${attributes.origin}`, attributes);
+  return once(attributesKnown, entry.value, parseRecord(NetworkAttributes, entry));
 }
 
 const texts = new Map<string, string>();
