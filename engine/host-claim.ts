@@ -20,8 +20,8 @@ import type { Mirror } from './mirror.js';
 // Chosen by us.
 const LEASE_SECONDS = 30; // a restart or an upgrade of the agent takes a few
 const RENEW_MS = 12_000; // two tries within a lease, and under 0.1 requests a second
-// "Current within 2 s of etcd's return", which the line tells; an etcd that is there and late is not asked more and more.
-const RETRY_MS = { first: 1_000, most: 8_000 };
+// "Current within 2 s of etcd's return"; one that is there and late is asked half as often, and not by all at once.
+const RETRY_MS = { first: 1_000, most: 2_000 };
 const REFUSED_RETRY_MS = 10_000;
 const LEAVE_WITHIN_MS = 500;
 
@@ -143,7 +143,6 @@ export class HostClaim implements AsyncDisposable {
     }
   }
 
-  /** Never so long that a lease which still stands would end meanwhile. */
   #retryPause(): number {
     const pause = Math.min(RETRY_MS.first * 2 ** this.#failures, RETRY_MS.most) * (0.75 + Math.random() / 4);
     this.#failures += 1;
