@@ -284,7 +284,7 @@ it('--help of every command shows its flags and an example', async () => {
     expect(help.stdout).toMatch(new RegExp(`^Example, .*:\\n  sand-agent-cli .*${line}`, 'm'));
     expect(help.stdout).toContain('--api-url');
   }
-});
+}, 120_000); // a process for each of them
 
 it('colours a terminal, not a pipe, and never against NO_COLOR', async () => {
   await shop();
