@@ -105,7 +105,9 @@ let churned: Churned | undefined;
 const [schedulesStatus] = await schedulesEnd;
 if (churnMinutes > 0) {
   log(`churn for ${churnMinutes} minutes`);
-  churned = await churn(cluster, busy, { minutes: churnMinutes, quotaMb: QUOTA_MB });
+  const churning = await cluster.network('churn', '10.4.0.0/20');
+  churned = await churn(cluster, churning, { minutes: churnMinutes, quotaMb: QUOTA_MB });
+  await cluster.hosts[0]?.api('DELETE', `/networks/${churning}?force=true`);
 }
 await users.clear();
 for (const host of cluster.hosts.slice(0, 1)) {
