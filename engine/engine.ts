@@ -285,6 +285,7 @@ export class Engine implements AsyncDisposable {
   /** Stops following and answering; kernel and etcd stay as they are. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    this.options.store.patience.abort();
     this.claim.stop();
     await Promise.all(this.#tasks);
     await this.upkeep[Symbol.asyncDispose]();

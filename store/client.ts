@@ -44,6 +44,8 @@ export class StoreClient implements AsyncDisposable {
   #line: EtcdLine;
   #answering = true;
   fence: Fence | undefined;
+  /** Aborted by whoever is about to stop: large answers that are late are not waited for any more. */
+  readonly patience = new AbortController();
 
   constructor(options: StoreOptions) {
     this.#options = options;

@@ -97,15 +97,18 @@ async function askPatiently(
   let serializable = request.revision > 0;
   for (let tries = 1; ; tries++) {
     try {
-      return { page: await store.range({ ...request, limit, serializable }, PAGE_WITHIN_MS), limit };
+      const asked = store.range({ ...request, limit, serializable }, PAGE_WITHIN_MS);
+      const page = await orAborted(asked, store.patience.signal);
+      if (page !== 'aborted') return { page, limit };
     } catch (error) {
       const wasAlone = serializable;
       serializable = false; // a member that lags behind has not got there yet
       if (tries === PAGE_TRIES || !(isLate(error) || wasAlone)) throw error;
       if (!isLate(error)) continue;
       limit = Math.ceil(limit / 2);
-      await sleep(PAGE_PAUSE_MS * Math.random() * tries);
+      await orAborted(sleep(PAGE_PAUSE_MS * Math.random() * tries), store.patience.signal);
     }
+    if (store.patience.signal.aborted) throw new UnavailableError('This agent is about to stop');
   }
 }
 
