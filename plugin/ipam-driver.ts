@@ -97,10 +97,15 @@ async function promise(bindings: Bindings, network: Network, range: Cidr | undef
   return network;
 }
 
-async function releasePool({ bindings, anonymous }: DriverDependencies, body: unknown): Promise<Outcome> {
+async function releasePool(
+  { engine, bindings, anonymous }: DriverDependencies,
+  body: unknown,
+): Promise<Outcome> {
   const { PoolID } = parseWith(PoolOnly, body);
   anonymous.close(PoolID);
   if (!isNetworkId(PoolID)) return DONE;
+  // What an agent bound that was killed a moment ago is known with the first snapshot. Docker asks once.
+  if (engine.mirror.revision === 0) await engine.ready().catch(() => undefined);
   await bindings.poolReturned(PoolID);
   return DONE;
 }
