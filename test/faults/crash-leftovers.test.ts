@@ -27,18 +27,15 @@ const get = async (key: string) => JSON.parse((await etcd.get(`${PREFIX}/${key}`
 const put = (key: string, value: object) => etcd.ctl('put', `${PREFIX}/${key}`, JSON.stringify(value));
 
 it('a VNI that is given twice, since the agent ended before it could yield it, is yielded by any other at its start', async () => {
-  let ours = '';
-  {
-    await using ant = await open('ant');
-    const older = await ant.create();
-    const younger = await ant.create();
-    ours = younger.record.id;
-    // As an agent of the original makes one: without claims, which it does not know.
-    await etcd.ctl('del', `${PREFIX}/network.attributes/${older.record.id}`);
-    await put(`network/${ours}`, { ...younger.record, vxlan_vni: 1 });
-    await put('vnis/1', { network_id: ours });
-    await etcd.ctl('del', `${PREFIX}/vnis/2`);
-  }
+  const ant = await open('ant');
+  const [older, younger] = [await ant.create(), await ant.create()];
+  await ant[Symbol.asyncDispose](); // its own start would look for such VNIs, too
+  const ours = younger.record.id;
+  // As an agent of the original makes one: without claims, which it does not know.
+  await etcd.ctl('del', `${PREFIX}/network.attributes/${older.record.id}`);
+  await put(`network/${ours}`, { ...younger.record, vxlan_vni: 1 });
+  await put('vnis/1', { network_id: ours });
+  await etcd.ctl('del', `${PREFIX}/vnis/2`);
   const cluster = { etcd, prefix: PREFIX, hosts: [] };
   expect((await violations(cluster)).join()).toContain('VNI 1 is given twice');
   const [first, second] = await Promise.all([open('bee'), open('cat')]);
