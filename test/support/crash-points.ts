@@ -39,7 +39,6 @@ async function dieAt(world: CrashWorld, operation: Operation, step: number) {
   const at = `${operation.name}: dead after "${steps[step - 1] ?? 'all'}", started again`;
   await world.untilSound(at);
   if (await world.age()) {
-    await world.restart();
     await world.untilSound(`${at}, and an hour later`, RESERVED_MS);
   }
   await prepared.clear();

@@ -205,23 +205,29 @@ export class CrashWorld implements AsyncDisposable {
     }
   }
 
-  /** An hour goes by for this host's reservations and for endpoints without a sandbox. Answers whether there were any. */
+  /**
+   * An hour goes by for this host's reservations and for endpoints without a sandbox, while no agent runs that would
+   * take one of two records for old. Answers whether there were any.
+   */
   async age(): Promise<boolean> {
+    if ((await this.#aged()).length === 0) return false;
+    await this.kill();
+    for (const [key, value] of await this.#aged())
+      await this.cluster.etcd.ctl('put', key, JSON.stringify(value));
+    await this.start();
+    return true;
+  }
+
+  async #aged(): Promise<(readonly [string, object])[]> {
     const { etcd, prefix } = this.cluster;
-    let aged = false;
-    const put = async (key: string, value: object) => {
-      await etcd.ctl('put', key, JSON.stringify(value));
-      aged = true;
-    };
+    const aged: (readonly [string, object])[] = [];
     for (const [key, text] of await etcd.entries(`${prefix}/`)) {
       const value = JSON.parse(text);
       if (value.hostname !== 'ant') continue;
-      if (value.kind === 'reservation') await put(key, { ...value, at: value.at - 3_600_000 });
+      if (value.kind === 'reservation') aged.push([key, { ...value, at: value.at - 3_600_000 }]);
       if (value.docker && value.target_netns_path === '') {
-        await put(key, {
-          ...value,
-          created_at: new Date(Date.parse(value.created_at) - 3_600_000).toISOString(),
-        });
+        const created_at = new Date(Date.parse(value.created_at) - 3_600_000).toISOString();
+        aged.push([key, { ...value, created_at }]);
       }
     }
     return aged;
