@@ -119,11 +119,6 @@ export class CrashWorld implements AsyncDisposable {
     await this.start();
   }
 
-  async restart(): Promise<void> {
-    await this.kill();
-    await this.start();
-  }
-
   /** Dead or about to be: a killed process may be listed for a moment. */
   async #isServing(): Promise<boolean> {
     return this.api('GET', '/version').then(
