@@ -37,12 +37,18 @@ export type Teardown = Readonly<z.infer<typeof Teardown>>;
 
 const Line = z.union([z.object({ add: z.string(), what: Teardown }), z.object({ done: z.string() })]);
 
+/** The teardown that is being carried out again, and why that failed. */
+interface Replayed {
+  readonly text: string;
+  failure: UnavailableError | undefined;
+}
+
 export class Journal implements Disposable {
   readonly #file: number;
   readonly #log: Logger;
   readonly #open = new Map<string, Teardown>();
   readonly #away: () => boolean;
-  #replaying: string | undefined;
+  #replayed: Replayed | undefined;
 
   /**
    * @param path is made when absent.
@@ -80,17 +86,19 @@ export class Journal implements Disposable {
 
   /**
    * Carries a teardown out, or keeps it when etcd does not answer; while etcd is known to be away it is not even
-   * asked. What is gone already is done. @throws UnavailableError only when this is the replay of what was kept.
+   * asked. What is gone already is done.
    */
   async orKeep(what: Teardown, work: () => Promise<unknown>): Promise<void> {
     const text = JSON.stringify(what);
-    const isReplay = text === this.#replaying;
-    if (!isReplay && this.#away()) return this.#keep(what, 'etcd did not answer the last request');
+    if (this.#replayed?.text !== text && this.#away())
+      return this.#keep(what, 'etcd did not answer the last request');
     try {
       await work();
     } catch (error) {
       if (error instanceof NotFoundError) return;
-      if (isReplay || !(error instanceof UnavailableError)) throw error;
+      if (!(error instanceof UnavailableError)) throw error;
+      // Of the replay, or of Docker, which asks for the same meanwhile and must not be refused: it stays kept.
+      if (this.#replayed?.text === text) this.#replayed.failure = error;
       this.#keep(what, describeError(error));
     }
   }
@@ -102,17 +110,22 @@ export class Journal implements Disposable {
     this.#log.warn('teardown kept for when etcd is back', { kind: what.kind, why });
   }
 
-  /** Carries out what was kept, in its order, up to the first that etcd does not answer. */
+  /**
+   * Carries out what was kept, in its order.
+   * @throws UnavailableError of the first that etcd does not answer, which stays with those behind it; any other error of `work`.
+   */
   async replay(work: (what: Teardown) => Promise<void>): Promise<void> {
     try {
       for (const [id, what] of this.entries()) {
-        this.#replaying = JSON.stringify(what);
+        const replayed: Replayed = { text: JSON.stringify(what), failure: undefined };
+        this.#replayed = replayed;
         await work(what);
+        if (replayed.failure) throw replayed.failure;
         this.done(id);
         this.#log.info('kept teardown carried out', { kind: what.kind });
       }
     } finally {
-      this.#replaying = undefined;
+      this.#replayed = undefined;
     }
   }
 

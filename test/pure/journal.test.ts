@@ -156,4 +156,17 @@ describe('replay()', () => {
     await expect(replaying).rejects.toThrow('away');
     expect(recalled()).toEqual([what]);
   });
+
+  it('refuses nobody who asks for the same meanwhile: it stays kept, once', async () => {
+    using journal = new Journal(path, log, () => true);
+    const what = endpoint();
+    journal.add(what);
+    const away = async () => Promise.reject(new UnavailableError('away'));
+    const replaying = journal.replay(async kept => {
+      await journal.orKeep(what, away);
+      await journal.orKeep(kept, away);
+    });
+    await expect(replaying).rejects.toThrow('away');
+    expect(recalled()).toEqual([what]);
+  });
 });
