@@ -1,7 +1,7 @@
 /** The endpoints of this host: an address and a record in one transaction, an interface in the kernel. */
 import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
-import { addressTaken, type OwnerCheck, type Step } from '../ipam/changes.js';
+import { addressTaken, networkGone, type OwnerCheck, type Step } from '../ipam/changes.js';
 import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { EndpointRecord } from '../model/records.js';
@@ -123,7 +123,10 @@ export class Endpoints implements AsyncDisposable {
     return ifName;
   }
 
-  /** Makes the interface of an endpoint, and its network when it is the first here; answers the interface's name. */
+  /**
+   * Makes the interface of an endpoint, and its network when it is the first here; answers the interface's name.
+   * @throws NotFoundError: the endpoint or its network was removed meanwhile. ConflictError. ExhaustedError. KernelError.
+   */
   async plug(record: EndpointRecord): Promise<IfName> {
     const { networks, reconciler } = this.#deps;
     const network = await networks.get(record.network_id);
@@ -134,8 +137,16 @@ export class Endpoints implements AsyncDisposable {
     } catch (error) {
       await this.#unplug(record);
       reconciler.ports.left(record.id);
-      throw error;
+      throw this.#removal(record) ?? error;
     }
+  }
+
+  /** Who removes an endpoint, or its network, takes the ground away under whoever makes its interface. */
+  #removal({ id, network_id }: EndpointRecord): NotFoundError | undefined {
+    const { mirror } = this.#deps;
+    if (!mirror.network(network_id)) return networkGone(network_id);
+    if (mirror.localEndpoint(id)) return undefined;
+    return new NotFoundError(`Endpoint ${id} was removed while its interface was made`, { endpoint_id: id });
   }
 
   /** The namespace of an endpoint's container, which the record of Docker's gets a moment after the container. */

@@ -2,6 +2,7 @@ import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import request from 'supertest';
 import { ApiServer } from '../../api/server.js';
+import { newEndpointId, parseIfName, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { ApiHost, VERSION } from '../support/api-host.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { mkfifoSync } from '../support/fifo.js';
@@ -95,6 +96,23 @@ describe('POST /endpoints with activation', () => {
       JSON.parse(text),
     );
     expect(stored.map(({ target_veth_name }) => target_veth_name).sort()).toEqual(wanted);
+  });
+
+  it('is refused when its network is removed before the kernel has got to it', async () => {
+    const { id } = await ant.network();
+    const { endpoints, options } = ant.host.engine;
+    const netns = parseNetnsPath((await lab.netns('one')).path);
+    const purpose = { kind: 'netns', netns, ifName: parseIfName('sand0') } as const;
+    const record = await endpoints.create({
+      ...{ id: newEndpointId(), networkId: parseNetworkId(id), purpose },
+      address: undefined,
+      mac: undefined,
+    });
+    const others = Array.from({ length: 300 }, () => options.kernel.underlay(options.host.vtep));
+    const plugging = endpoints.plug(record);
+    await ant.api.delete(`/networks/${id}?force=true`);
+    await expect(plugging).rejects.toMatchObject({ kind: 'not-found' });
+    await Promise.all(others);
   });
 
   it('gives the address and the MAC that are asked for, and refuses taken ones with 409', async () => {
