@@ -80,10 +80,7 @@ export class Campaign implements AsyncDisposable {
     await this.#settle();
     const before = await this.#resources();
     for (const request of corpus) await this.#try(request);
-    for (let sent = 0; sent < count && this.#agent.running; sent += CHUNK) {
-      const draws = fc.sample(draw, { seed: seed + sent, numRuns: Math.min(CHUNK, count - sent) });
-      await this.#all(draws);
-    }
+    await this.#all(this.#draws(count, seed));
     await this.#cleanUp();
     await this.#settle();
     this.#judgeAgent();
@@ -97,10 +94,15 @@ export class Campaign implements AsyncDisposable {
     };
   }
 
-  async #all(draws: Draw[]): Promise<void> {
-    const next = draws.values();
+  *#draws(count: number, seed: number): Generator<Draw> {
+    for (let drawn = 0; drawn < count && this.#agent.running; drawn += CHUNK)
+      yield* fc.sample(draw, { seed: seed + drawn, numRuns: Math.min(CHUNK, count - drawn) });
+  }
+
+  /** One that waits for its answer, such as a tunnel into nothing, holds up no others. */
+  async #all(draws: Generator<Draw>): Promise<void> {
     const worker = async () => {
-      for (const one of next) await this.#try(this.#built(one));
+      for (let next = draws.next(); !next.done; next = draws.next()) await this.#try(this.#built(next.value));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
   }
