@@ -3,6 +3,7 @@ import express, { type ErrorRequestHandler, type Express, type RequestHandler } 
 import type { Engine } from '../engine/engine.js';
 import { describeError, type ErrorKind, InvalidError, toSandError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
+import { answer } from './answer.js';
 import { parseBody } from './body.js';
 import { endpointRoutes } from './endpoints.js';
 import { hostRoutes } from './hosts.js';
@@ -35,10 +36,10 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
   app.use(refuseBrowsers);
   app.use(express.text({ type: () => true, limit: BODY_MAX }), readBody);
   app.get('/version', (_request, response) => {
-    response.json({ version });
+    answer(response, { version });
   });
   app.get('/openapi.json', (_request, response) => {
-    response.json(openApi(version));
+    answer(response, openApi(version));
   });
   app.get('/status', statusRoute(engine, version));
   app.use((_request, _response, next) => {
@@ -51,7 +52,7 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
   app.use('/endpoints', endpointRoutes(engine));
   app.use((request, response) => {
     const error = `No ${request.method} ${request.path} here; see GET /openapi.json`;
-    response.status(404).json({ error, code: 'not-found' });
+    answer(response, { error, code: 'not-found' }, 404);
   });
   app.use(errors(log));
   return app;
@@ -78,7 +79,7 @@ const errors =
     const { status, body } = errorAnswer(error);
     const facts = { method: request.method, path: request.path, err: describeError(error) };
     if (status >= 500) log.warn('request failed', facts);
-    response.status(status).json(body);
+    answer(response, body, status);
   };
 
 /** express's own refusals, of a body or of a path, bear a status below 500. */

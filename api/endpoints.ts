@@ -5,6 +5,7 @@ import { parseHostAddress, parseRange } from '../ipam/range.js';
 import { InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
 import { addressOf, type NetnsPath, parseEndpointId } from '../model/scalars.js';
+import { answer } from './answer.js';
 import { EndpointCreate, EndpointQuery, NoQuery } from './schemas.js';
 
 export function endpointRoutes(engine: Engine): Router {
@@ -14,7 +15,7 @@ export function endpointRoutes(engine: Engine): Router {
   router.get('/', async (request, response) => {
     const { network_id: networkId, hostname } = parseWith(EndpointQuery, request.query);
     await engine.ready();
-    response.json({ endpoints: await netnsEndpoints.list({ networkId, hostname }) });
+    answer(response, { endpoints: await netnsEndpoints.list({ networkId, hostname }) });
   });
 
   router.post('/', async (request, response) => {
@@ -28,7 +29,7 @@ export function endpointRoutes(engine: Engine): Router {
         ? undefined
         : addressOf(parseHostAddress(parseRange(record.ip_range), given, 'ipv4_address'));
     const endpoint = await netnsEndpoints.create({ networkId: record.id, netns, address, mac });
-    response.status(201).json({ endpoint });
+    answer(response, { endpoint }, 201);
   });
 
   router.delete('/:id', async (request, response) => {

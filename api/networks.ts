@@ -3,6 +3,7 @@ import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { parseWith } from '../model/parse.js';
 import type { Cidr, InterfaceAddress } from '../model/scalars.js';
+import { answer } from './answer.js';
 import { NetworkCreate, NetworkRemoval, NoQuery, networkJson } from './schemas.js';
 
 export function networkRoutes(engine: Engine): Router {
@@ -12,7 +13,7 @@ export function networkRoutes(engine: Engine): Router {
   router.get('/', async (request, response) => {
     parseWith(NoQuery, request.query);
     await engine.ready();
-    response.json({ networks: networks.list().map(networkJson) });
+    answer(response, { networks: networks.list().map(networkJson) });
   });
 
   router.post('/', async (request, response) => {
@@ -28,13 +29,13 @@ export function networkRoutes(engine: Engine): Router {
       dataPlane: dataplane,
       origin: 'api',
     });
-    response.status(201).json({ network: networkJson(network) });
+    answer(response, { network: networkJson(network) }, 201);
   });
 
   router.get('/:id', async (request, response) => {
     parseWith(NoQuery, request.query);
     await engine.ready();
-    response.json({ network: networkJson(await networks.resolve(request.params.id)) });
+    answer(response, { network: networkJson(await networks.resolve(request.params.id)) });
   });
 
   router.delete('/:id', async (request, response) => {

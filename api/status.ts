@@ -2,13 +2,14 @@
 import type { RequestHandler } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { statusOf } from '../engine/status.js';
+import { answer } from './answer.js';
 import type { StatusJson } from './schemas.js';
 
 export const statusRoute =
   (engine: Engine, version: string): RequestHandler =>
   async (_request, response) => {
     const { lastReconcileAt, repairs, pendingTeardowns, ...status } = await statusOf(engine);
-    const answer: StatusJson = {
+    const json: StatusJson = {
       version,
       hostname: status.hostname,
       identity: status.identity,
@@ -41,5 +42,5 @@ export const statusRoute =
         pending_teardowns: pendingTeardowns,
       },
     };
-    response.json({ status: answer });
+    answer(response, { status: json });
   };

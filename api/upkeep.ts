@@ -2,6 +2,7 @@
 import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { parseWith } from '../model/parse.js';
+import { answer } from './answer.js';
 import { differenceJson, leakJson, NoQuery } from './schemas-upkeep.js';
 
 export function upkeepRoutes(engine: Engine): Router {
@@ -11,26 +12,26 @@ export function upkeepRoutes(engine: Engine): Router {
   router.get('/verify', async (request, response) => {
     parseWith(NoQuery, request.query);
     await engine.ready();
-    response.json({ differences: (await verifier.verify()).map(differenceJson) });
+    answer(response, { differences: (await verifier.verify()).map(differenceJson) });
   });
 
   router.post('/repair', async (request, response) => {
     parseWith(NoQuery, request.body);
     await engine.ready();
     const { done, left } = await verifier.repair();
-    response.json({ done, left: left.map(differenceJson) });
+    answer(response, { done, left: left.map(differenceJson) });
   });
 
   router.get('/gc', async (request, response) => {
     parseWith(NoQuery, request.query);
     await engine.ready();
-    response.json({ addresses: (await gc.inspect()).map(leakJson) });
+    answer(response, { addresses: (await gc.inspect()).map(leakJson) });
   });
 
   router.post('/gc', async (request, response) => {
     parseWith(NoQuery, request.body);
     await engine.ready();
-    response.json({ addresses: (await gc.collect('all')).map(leakJson) });
+    answer(response, { addresses: (await gc.collect('all')).map(leakJson) });
   });
 
   return router;

@@ -13,13 +13,13 @@ import {
   newEndpointId,
 } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
+import { freeTargetName } from '../overlay/target-name.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { readKey, readPrefix } from '../store/transaction.js';
 import type { Purpose } from './endpoint-record.js';
 import type { Endpoints } from './endpoints.js';
-import { KeyedMutex } from './keyed-mutex.js';
 import type { Mirror } from './mirror.js';
 import { followedTo } from './network-creation.js';
 
@@ -50,7 +50,6 @@ export class NetnsEndpoints {
   readonly #deps: NetnsEndpointsDependencies;
   /** Names that endpoints under way will have in a namespace: their records say so a moment later. */
   readonly #promised = new Map<string, IfName>();
-  readonly #naming = new KeyedMutex<NetnsPath>();
 
   constructor(deps: NetnsEndpointsDependencies) {
     this.#deps = deps;
@@ -67,7 +66,7 @@ export class NetnsEndpoints {
     const id = newEndpointId();
     if (netns === undefined)
       return endpoints.create({ id, networkId, address, mac, purpose: { kind: 'passive' } });
-    const ifName = await this.#promise(id, netns);
+    const ifName = this.#promise(id, netns);
     try {
       const purpose: Purpose = { kind: 'netns', netns, ifName };
       return await this.#attach(await endpoints.create({ id, networkId, address, mac, purpose }));
@@ -76,18 +75,19 @@ export class NetnsEndpoints {
     }
   }
 
-  /** Two records of one name would not say which interface is whose, if the agent ended before theirs were made. */
-  async #promise(id: EndpointId, netns: NetnsPath): Promise<IfName> {
+  /**
+   * Two records of one name would not say which interface is whose, if the agent ended before theirs were made. A name
+   * that is taken by what is in no record is exchanged when the interface is made.
+   */
+  #promise(id: EndpointId, netns: NetnsPath): IfName {
     const { kernel, mirror } = this.#deps;
-    // Asked for one after the other: the second has to know of the first.
-    return this.#naming.run(netns, async () => {
-      const recorded = mirror.localEndpointsIn(netns).filter(({ active }) => active);
-      const names = recorded.flatMap(({ target_veth_name: name }) => (name === '' ? [] : [name as IfName]));
-      for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) names.push(name);
-      const ifName = await kernel.freeTargetName(netns, names);
-      this.#promised.set(`${netns} ${id}`, ifName);
-      return ifName;
-    });
+    kernel.requireNamespace(netns);
+    const recorded = mirror.localEndpointsIn(netns).filter(({ active }) => active);
+    const taken = recorded.map(({ target_veth_name: name }) => name as IfName);
+    for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) taken.push(name);
+    const ifName = freeTargetName(taken);
+    this.#promised.set(`${netns} ${id}`, ifName);
+    return ifName;
   }
 
   /** A given MAC is compared with what is known here: two of one MAC would be one in every FDB. */

@@ -18,9 +18,8 @@ import {
 } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import { connIn, Netns } from './netns.js';
+import { freeTargetName } from './target-name.js';
 import type { PortTarget, WantedPort } from './types.js';
-
-const TARGET_PREFIX = 'sand'; // sand0, sand1, … in the target, as every agent names them
 
 export const linksOf = (conn: Conn): Link[] =>
   conn.dump(getLinks).flatMap(message => parseLink(message) ?? []);
@@ -47,7 +46,7 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   // Half of a pair: what it was made for is over.
   if (near) context.overlay.run([delLink({ index: near.index })]);
   const isFree = present.every(({ name }) => name !== target.name);
-  const name = (isFree && target.name) || freeTargetName(present);
+  const name = (isFree && target.name) || freeTargetName(present.map(link => link.name));
   const made = create(port, { name, mac: port.targetMac, netns: netns.fd }, context);
   conn.run(bringUp(made.peer, target.address));
   context.overlay.run(opened(made.index, port));
@@ -94,12 +93,6 @@ function targetOf(
     ({ mac, kind, group }) => mac === targetMac && kind === 'veth' && group !== REMOVAL_GROUP,
   );
   return near && alike.find(({ index }) => index === near.peer);
-}
-
-/** `promised`: to others, who have not made theirs yet. */
-export function freeTargetName(links: readonly Link[], promised: readonly IfName[] = []): IfName {
-  const names = new Set<string>([...links.map(({ name }) => name), ...promised]);
-  for (let n = 0; ; n++) if (!names.has(`${TARGET_PREFIX}${n}`)) return `${TARGET_PREFIX}${n}` as IfName;
 }
 
 /** Answers the overlay's end. */

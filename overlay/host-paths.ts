@@ -12,8 +12,8 @@ export function findHostRunAt(directory: string | undefined): void {
 }
 
 /** Undefined: out of reach from here. /proc is not the host's, so that a process id of it means another process. */
-export function pathHere(path: string): string | undefined {
-  if (hostRun === undefined) return path;
+export function pathHere(path: string, run = hostRun): string | undefined {
+  if (run === undefined) return path;
   const [, below] = /^(?:\/var)?\/run(\/.+)$/.exec(posix.normalize(path)) ?? [];
-  return below === undefined ? undefined : hostRun + below;
+  return below === undefined ? undefined : run + below;
 }

@@ -8,6 +8,7 @@ import { ConflictError, InvalidError, KernelError, NotFoundError } from '../mode
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import type { CrossedError, WorkerAnswer, WorkerNews, WorkerRequest } from './netlink/worker.js';
+import { requireNsfs } from './netns-file.js';
 import type {
   Inspection,
   PlugResult,
@@ -98,9 +99,13 @@ export class Kernel implements AsyncDisposable {
     return results.map(result => ('ifName' in result ? result : { error: errorFrom(result.error) }));
   }
 
-  /** Name that an interface put into the namespace would get. @throws InvalidError: `path` is no network namespace. */
-  freeTargetName(path: NetnsPath, promised: readonly IfName[] = []): Promise<IfName> {
-    return this.#call('freeTargetName', path, promised) as Promise<IfName>;
+  /**
+   * Asked before anything is written for an endpoint in there, and without waiting for the worker. A namespace of another
+   * kind than network is found when the interface is made.
+   * @throws InvalidError: `path` is no namespace.
+   */
+  requireNamespace(path: NetnsPath): void {
+    requireNsfs(path, this.#options.hostRun);
   }
 
   /**

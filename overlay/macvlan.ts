@@ -1,7 +1,7 @@
 /** Interfaces of endpoints on the VXLAN: made in place, finished, taken out of use. */
 import { ConflictError, KernelError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { bringUp, findLink, freeTargetName, type InsideTarget, linksOf, retirement } from './endpoint.js';
+import { bringUp, findLink, type InsideTarget, linksOf, retirement } from './endpoint.js';
 import type { RetiredPlace } from './found.js';
 import type { OverlayContext, PlugContext } from './layout.js';
 import { ensureNsid, macvlansIn, ownNsid, type Trunk } from './macvlan-places.js';
@@ -14,6 +14,7 @@ import { newNsid } from './netlink/nsid.js';
 import { connIn, Netns } from './netns.js';
 import { VXLAN } from './network.js';
 import { orError } from './ports.js';
+import { freeTargetName } from './target-name.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
 
 /** A port whose interface is to be new, with its place held open. */
@@ -129,7 +130,7 @@ function plugInside(port: WantedPort, target: InsideTarget, making: Making): IfN
   if (known) return finishIn(netns, { port, target, name: known.name }, making);
   const present = linksIn(netns, home);
   const isFree = present.every(({ name }) => name !== target.name);
-  const name = (isFree && target.name) || freeTargetName(present);
+  const name = (isFree && target.name) || freeTargetName(present.map(link => link.name));
   overlay.run([create(name, port, netns, making)]);
   return finishIn(netns, { port, target, name }, making);
 }

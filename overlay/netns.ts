@@ -2,23 +2,17 @@
  * Network namespaces by file. The calls that enter one are synchronous up to the return: in between, the thread is
  * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync } from 'node:fs';
-import { InvalidError, KernelError } from '../model/errors.js';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { KernelError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
 import { stepped } from '../model/steps.js';
 import { pathHere } from './host-paths.js';
 import { Conn } from './netlink/conn.js';
-import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
 import { bindMount, enterNetns, isNetns, unmount, unshareNetns } from './netlink/socket.js';
+import { OUT_OF_REACH, openNsfs, type Unfit, unfit } from './netns-file.js';
 
 /** /proc/self is the main thread. */
 const THIS_THREAD = '/proc/thread-self/ns/net';
-
-const A_NETNS = 'it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net';
-const OUT_OF_REACH = {
-  instead: 'is out of reach of an agent in a managed plugin, which sees nothing of its host but /run',
-  wanted: 'name the namespace below /run, as "ip netns attach NAME PID" does for that of a process',
-};
 
 /** A namespace held open. */
 export class Netns implements Disposable {
@@ -37,8 +31,7 @@ export class Netns implements Disposable {
   static open(path: NetnsPath): Netns {
     const found = look(path);
     if ('fd' in found) return new Netns(found.fd, path);
-    const { instead, wanted = A_NETNS } = found;
-    throw new InvalidError(`ns_handle_path ${path} ${instead}; ${wanted}`, { field: 'ns_handle_path', path });
+    throw unfit(path, found);
   }
 
   /** The thread's own. */
@@ -51,36 +44,18 @@ export class Netns implements Disposable {
   }
 }
 
-/**
- * Opens a path only when it is a network namespace. O_PATH comes first, which opens no device, pipe or socket; then
- * the very file that was looked at is opened through its descriptor, so that nobody exchanges it in between.
- */
-function look(
-  path: NetnsPath,
-): { readonly fd: number } | { readonly instead: string; readonly wanted?: string } {
-  const here = pathHere(path);
-  if (here === undefined) return OUT_OF_REACH;
-  let at: number;
+/** Opens a path only when it is a network namespace: the very file that was looked at, through its descriptor. */
+function look(path: NetnsPath): { readonly fd: number } | Unfit {
+  const found = openNsfs(pathHere(path));
+  if (!('at' in found)) return found;
   try {
-    at = openSync(here, O_PATH);
-  } catch (error) {
-    return { instead: unreachable(error as NodeJS.ErrnoException) };
-  }
-  try {
-    const same = `/proc/self/fd/${at}`;
-    if (statfsSync(same).type !== NSFS_MAGIC) return { instead: 'is no namespace' };
-    const fd = openSync(same, 'r');
+    const fd = openSync(`/proc/self/fd/${found.at}`, 'r');
     if (isNetns(fd)) return { fd };
     closeSync(fd);
     return { instead: 'is a namespace of another kind' };
   } finally {
-    closeSync(at);
+    closeSync(found.at);
   }
-}
-
-function unreachable(error: NodeJS.ErrnoException): string {
-  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return 'does not exist';
-  return `cannot be opened (${error.code ?? error.message})`;
 }
 
 /** Runs `work` in `netns` and comes back to `home`. */

@@ -5,11 +5,11 @@
 import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
-import { findLink, freeTargetName, linksOf } from './endpoint.js';
+import { findLink, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
 import type { RetiredPlace } from './found.js';
 import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
-import type { HostContext } from './layout.js';
+import type { HostContext, Layout } from './layout.js';
 import { layoutIn, layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import { Conn } from './netlink/conn.js';
@@ -41,11 +41,16 @@ interface PackedPeers {
   readonly remove: Uint8Array;
 }
 
+interface SeenOverlay {
+  readonly layout: Layout;
+  readonly at: OverlayIndexes;
+}
+
 export class Overlay {
   readonly #home: Netns;
   readonly #host: Conn;
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
-  readonly #indexes = new Map<NetnsPath, OverlayIndexes>();
+  readonly #seen = new Map<NetnsPath, SeenOverlay>();
   readonly #held: HeldNamespaces;
   readonly #reaping = new Map<NetnsPath, Set<RetiredPlace>>();
 
@@ -103,7 +108,8 @@ export class Overlay {
   }
 
   async #create(wanted: WantedNetwork): Promise<ReconcileReport> {
-    this.#indexes.set(wanted.netns, await createNetwork(this.#context, this.#wish(wanted)));
+    const at = await createNetwork(this.#context, this.#wish(wanted));
+    this.#seen.set(wanted.netns, { at, layout: layoutOf(wanted.dataPlane) });
     this.#held.hold(wanted.netns);
     return { created: true, repairs: [], missingPorts: wanted.ports.map(({ endpointId }) => endpointId) };
   }
@@ -114,7 +120,7 @@ export class Overlay {
       netns,
       this.#wish(wanted),
     );
-    this.#indexes.set(wanted.netns, at);
+    this.#seen.set(wanted.netns, { at, layout: layoutOf(wanted.dataPlane) });
     this.#held.hold(wanted.netns);
     this.#reapSoon(wanted.netns, retired);
     return { created: false, repairs, missingPorts };
@@ -161,21 +167,15 @@ export class Overlay {
     }
     using netns = found;
     using overlay = connIn(netns, this.#home);
-    const layout = layoutIn(overlay);
+    const layout = this.#seen.get(path)?.layout ?? layoutIn(overlay);
     const context = { ...this.#context, netns, overlay };
     if (unplug.length > 0) this.#reapSoon(path, layout.retireAll(unplug, context, inHost));
     if (plug.length === 0) return [];
-    const results = layout.plugAll(plug, { ...context, at: this.#indexesOf(path, overlay), mtu });
+    const results = layout.plugAll(plug, { ...context, at: this.#seenIn(path, overlay).at, mtu });
     for (const { targetMac } of plug) this.#held.get(path)?.departures?.expectAlso(targetMac);
     // The gateway may be another than the one we remember: the next call looks again.
-    if (results.some(result => 'error' in result)) this.#indexes.delete(path);
+    if (results.some(result => 'error' in result)) this.#seen.delete(path);
     return results;
-  }
-
-  freeTargetName(path: NetnsPath, promised: readonly IfName[]): IfName {
-    using netns = Netns.open(path);
-    using conn = connIn(netns, this.#home);
-    return freeTargetName(linksOf(conn), promised);
   }
 
   /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
@@ -222,14 +222,14 @@ export class Overlay {
   #applyPeers(path: NetnsPath, change: PackedPeers): void {
     using netns = this.#known(path);
     using conn = connIn(netns, this.#home);
-    const { vxlan } = this.#indexesOf(path, conn);
+    const { vxlan } = this.#seenIn(path, conn).at;
     const remove = unpackPeers(change.remove);
     conn.run(remove.flatMap(({ address, mac, vtep }) => [delArp(vxlan, address), delFdb(vxlan, mac, vtep)]));
     setEntries(conn, new PeerRecords(change.set), vxlan);
   }
 
   async removeNetwork(path: NetnsPath): Promise<void> {
-    this.#indexes.delete(path);
+    this.#seen.delete(path);
     this.#held.bindAgain(path);
     this.#held.release(path);
     const netns = Netns.find(path);
@@ -260,20 +260,21 @@ export class Overlay {
   #known(path: NetnsPath): Netns {
     const netns = Netns.find(path);
     if (netns) return netns;
-    this.#indexes.delete(path);
+    this.#seen.delete(path);
     throw new KernelError(`Overlay namespace ${path} is gone`, { path });
   }
 
-  #indexesOf(path: NetnsPath, conn: Conn): OverlayIndexes {
-    const known = this.#indexes.get(path);
+  #seenIn(path: NetnsPath, conn: Conn): SeenOverlay {
+    const known = this.#seen.get(path);
     if (known) return known;
-    const [gateway, vxlan] = [layoutIn(conn).gateway, VXLAN].map(name => findLink(conn, name)?.index);
+    const layout = layoutIn(conn);
+    const [gateway, vxlan] = [layout.gateway, VXLAN].map(name => findLink(conn, name)?.index);
     if (gateway === undefined || vxlan === undefined) {
       throw new KernelError(`Overlay namespace ${path} has lost its gateway or VXLAN`, { path });
     }
-    const at = { gateway, vxlan };
-    this.#indexes.set(path, at);
-    return at;
+    const seen = { at: { gateway, vxlan }, layout };
+    this.#seen.set(path, seen);
+    return seen;
   }
 }
 

@@ -80,6 +80,18 @@ describe('POST /endpoints with activation', () => {
     expect(await names(container)).toEqual(['lo', 'sand0', 'sand1']);
   });
 
+  it('leaves a sand0 alone that is none of ours, and records the name that was free', async () => {
+    const { id } = await ant.network();
+    const container = await lab.netns('one');
+    await container.ip('link add sand0 type veth peer name theirs');
+    const made = await Promise.all([ant.endpoint(id, container.path), ant.endpoint(id, container.path)]);
+    const wanted = ['sand1', 'sand2'];
+    expect(made.map(({ body }) => body.endpoint.target_veth_name).sort()).toEqual(wanted);
+    const stored = [...(await etcd.entries(`${prefix}/node-endpoints/ant/`)).values()];
+    expect(stored.map(text => JSON.parse(text).target_veth_name).sort()).toEqual(wanted);
+    expect(await names(container)).toEqual(['lo', 'sand0', ...wanted, 'theirs']);
+  });
+
   it('records the names that ten racing endpoints of one namespace got', async () => {
     const networks = await Promise.all(
       Array.from({ length: 10 }, (_, n) => ant.network({ ip_range: `10.${n}.0.0/24` })),

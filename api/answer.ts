@@ -1,0 +1,9 @@
+/** How a route answers: without express's `json`, which looks at settings and caches that this API does not have. */
+import type { ServerResponse } from 'node:http';
+
+export function answer(response: ServerResponse, body: object, status = 200): void {
+  const text = JSON.stringify(body);
+  const length = Buffer.byteLength(text);
+  response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': length });
+  response.end(text);
+}

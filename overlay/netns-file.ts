@@ -1,0 +1,54 @@
+/** Whether a file can be a network namespace, found out without a native call: any thread may ask. */
+import { closeSync, openSync, statfsSync } from 'node:fs';
+import { InvalidError } from '../model/errors.js';
+import type { NetnsPath } from '../model/scalars.js';
+import { pathHere } from './host-paths.js';
+import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
+
+/** What a path is instead of a network namespace, and what would do. */
+export interface Unfit {
+  readonly instead: string;
+  readonly wanted?: string;
+}
+
+const A_NETNS = 'it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net';
+export const OUT_OF_REACH = {
+  instead: 'is out of reach of an agent in a managed plugin, which sees nothing of its host but /run',
+  wanted: 'name the namespace below /run, as "ip netns attach NAME PID" does for that of a process',
+};
+
+/**
+ * A descriptor of a namespace of whatever kind, which the caller closes. By O_PATH, which opens no device, pipe or socket.
+ * @param here the path as this process can open it; undefined: out of reach
+ */
+export function openNsfs(here: string | undefined): { readonly at: number } | Unfit {
+  if (here === undefined) return OUT_OF_REACH;
+  let at: number;
+  try {
+    at = openSync(here, O_PATH);
+  } catch (error) {
+    return { instead: unreachable(error as NodeJS.ErrnoException) };
+  }
+  if (statfsSync(`/proc/self/fd/${at}`).type === NSFS_MAGIC) return { at };
+  closeSync(at);
+  return { instead: 'is no namespace' };
+}
+
+/**
+ * Whether a namespace is there; of which kind only the kernel worker can tell, which opens it.
+ * @param hostRun where the host's /run is mounted here; undefined: at /run
+ * @throws InvalidError that says what the path is instead
+ */
+export function requireNsfs(path: NetnsPath, hostRun: string | undefined): void {
+  const found = openNsfs(pathHere(path, hostRun));
+  if (!('at' in found)) throw unfit(path, found);
+  closeSync(found.at);
+}
+
+export const unfit = (path: NetnsPath, { instead, wanted = A_NETNS }: Unfit) =>
+  new InvalidError(`ns_handle_path ${path} ${instead}; ${wanted}`, { field: 'ns_handle_path', path });
+
+function unreachable(error: NodeJS.ErrnoException): string {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return 'does not exist';
+  return `cannot be opened (${error.code ?? error.message})`;
+}
