@@ -268,7 +268,7 @@ export class Endpoints implements AsyncDisposable {
       op: randomUUID(),
       step: keep
         ? { kind: 'pass', address, from: ours, owner: { kind: 'reservation' } }
-        : { kind: 'free', address, from: ours },
+        : { kind: 'free', address, from: ours, record: keys.networkEndpoint(record.network_id, record.id) },
       endpoints: -1,
       writes: () => deletionWrites(keys, record),
     });

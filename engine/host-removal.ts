@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Addresses } from '../ipam/addresses.js';
-import { addressTaken, type OwnerCheck } from '../ipam/changes.js';
+import { addressTaken, type FreeStep, type OwnerCheck } from '../ipam/changes.js';
 import { ConflictError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { AddressOwner, EndpointRecord } from '../model/records.js';
@@ -130,7 +130,8 @@ export class HostRemoval {
       owner && owner.endpoint_id !== id ? addressTaken(address, networkId, owner) : undefined;
     const records = deletionWrites(keys, { ...record, docker: undefined });
     const writes = [...records, ...also.map(key => ({ delete: key }))];
-    await this.#commitFree(networkId, address, from, writes);
+    const step = { kind: 'free', address, from, record: keys.networkEndpoint(networkId, id) } as const;
+    await this.#commitFree(networkId, step, writes);
   }
 
   async #reservationsOf(hostname: HostName, network: NetworkId | undefined) {
@@ -156,16 +157,10 @@ export class HostRemoval {
   async #free({ networkId, address, owner }: Reserved): Promise<void> {
     const from: OwnerCheck = found =>
       found?.op === owner.op ? undefined : addressTaken(address, networkId, found);
-    await this.#commitFree(networkId, address, from, []);
+    await this.#commitFree(networkId, { kind: 'free', address, from }, []);
   }
 
-  async #commitFree(
-    networkId: NetworkId,
-    address: IpAddress,
-    from: OwnerCheck,
-    writes: readonly Write[],
-  ): Promise<void> {
-    const step = { kind: 'free', address, from } as const;
+  async #commitFree(networkId: NetworkId, step: FreeStep, writes: readonly Write[]): Promise<void> {
     await this.#deps.addresses
       .commit({ networkId, op: randomUUID(), step, endpoints: 0, writes: () => writes })
       .catch(error => {

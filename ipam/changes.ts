@@ -20,8 +20,19 @@ export type Step =
       readonly from: OwnerCheck;
       readonly owner: NewOwner;
     }
-  /** A taken address becomes free; when the check objects, it stays and only the writes are carried out. */
-  | { readonly kind: 'free'; readonly address: IpAddress; readonly from: OwnerCheck };
+  /**
+   * A taken address becomes free; when the check objects, it stays and only the writes are carried out. One without an
+   * owner, as agents of the original leave them, becomes free while its `record`, a key, stands. Without that a first
+   * try of the change has freed it, and another host may hold it ahead of need by now.
+   */
+  | {
+      readonly kind: 'free';
+      readonly address: IpAddress;
+      readonly from: OwnerCheck;
+      readonly record?: string;
+    };
+
+export type FreeStep = Extract<Step, { readonly kind: 'free' }>;
 
 export interface AddressChange {
   readonly networkId: NetworkId;

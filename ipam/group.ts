@@ -6,7 +6,7 @@ import { ExhaustedError, InvalidError, type SandError } from '../model/errors.js
 import type { AddressOwner } from '../model/records.js';
 import type { HostName, IpAddress } from '../model/scalars.js';
 import { type Condition, keyOf, type Write } from '../store/transaction.js';
-import { type AddressChange, addressTaken, type NewOwner } from './changes.js';
+import { type AddressChange, addressTaken, type FreeStep, type NewOwner } from './changes.js';
 import type { Asked, GroupContext, Plan, PoolView } from './plan.js';
 import type { Pool } from './pool.js';
 import { contains, numberOf } from './range.js';
@@ -81,8 +81,20 @@ class Planner {
       else this.#settle(change, step.address, this.#ownerFor(change, step.owner));
       return;
     }
-    if (!objection && !this.#borneByAnother(change, step.address)) this.#giveBack(step.address);
+    if (!objection && this.#isToReturn(change, step, found)) this.#giveBack(step.address);
     this.#settle(change, step.address, objection ? found : undefined);
+  }
+
+  #isToReturn(
+    change: AddressChange,
+    { address, record }: FreeStep,
+    found: AddressOwner | undefined,
+  ): boolean {
+    if (this.#borneByAnother(change, address)) return false;
+    if (found) return true;
+    if (record === undefined || this.view.gone.has(record)) return false;
+    this.#proofs.set(address, { exists: record });
+    return true;
   }
 
   #ownerFor(change: AddressChange, owner: NewOwner): AddressOwner {
@@ -115,9 +127,16 @@ class Planner {
   }
 
   #lowestSpare(host: HostName): IpAddress | undefined {
-    const [lowest, ...rest] = this.#spareOf(host);
-    if (lowest !== undefined) this.#spares.set(host, rest);
+    const spares = this.#spareOf(host);
+    const lowest = spares.find(address => !this.#isOwned(address));
+    if (lowest !== undefined) this.#spares.set(host, without(spares, lowest));
     return lowest;
+  }
+
+  /** Such as a spare that was given back by somebody who did not have it any more. */
+  #isOwned(address: IpAddress): boolean {
+    if (this.#owners.has(address)) return this.#owners.get(address) !== undefined;
+    return this.view.owners.get(address)?.owner !== undefined;
   }
 
   #lowestInPool(): IpAddress | undefined {

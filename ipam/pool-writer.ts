@@ -137,14 +137,20 @@ export class PoolWriter {
     if (!own) this.#ahead = 0;
     if (!view || !own) return 'done';
     const pool = view.pool.copy();
-    for (const address of own.addresses) pool.free(address);
+    const owned = own.addresses.filter(address => view.owners.get(address)?.owner);
+    for (const address of own.addresses) if (!owned.includes(address)) pool.free(address);
     const spareKey = this.#keys.addressSpare(this.#networkId, host);
     const poolKey = this.#keys.pool(this.#networkId);
-    const asked: Asked = { addresses: [], bearers: [] };
+    const asked: Asked = { addresses: owned, bearers: [] };
+    const stillOwned = owned.map((address): Condition => {
+      const { revision = 0 } = view.owners.get(address) ?? {};
+      return { unchanged: this.#keys.addressOwner(this.#networkId, address), revision };
+    });
     const result = await transact(this.#store, {
       conditions: [
         { unchanged: poolKey, revision: view.poolRevision },
         { unchanged: spareKey, revision: own.revision },
+        ...stillOwned,
         { empty: poolLockRange(this.#networkId) },
       ],
       writes: [{ put: poolKey, value: pool.toRecord() }, { delete: spareKey }],

@@ -1,4 +1,6 @@
 import fc from 'fast-check';
+import { addressTaken } from '../../ipam/changes.js';
+import type { AddressOwner } from '../../model/records.js';
 import type { IpAddress } from '../../model/scalars.js';
 import { type AddressAgent, makeNetwork, readPool } from '../support/address-agent.js';
 import { AddressLab, ip } from '../support/address-lab.js';
@@ -80,6 +82,17 @@ describe('commit() of many callers', () => {
     expect(await b.take(id)).toBe('10.0.0.10');
     expect(await b.take(id)).toBe('10.0.0.2');
     await lab.expectConsistent(id, '10.0.0.0/24');
+  });
+
+  it('gives nobody a spare that has an owner', async () => {
+    const [a, b] = [lab.agent('ant'), lab.agent('bee')];
+    const id = await makeNetwork(a, '10.0.0.0/24');
+    const address = await a.take(id);
+    const owner = await lab.etcd.get(a.keys.addressOwner(id, address));
+    await lab.etcd.ctl('put', a.keys.addressSpare(id, b.host), JSON.stringify({ addresses: [address] }));
+    expect(await b.take(id)).toBe('10.0.0.3');
+    expect(await lab.etcd.get(a.keys.addressOwner(id, address))).toBe(owner);
+    expect([...(await lab.expectConsistent(id, '10.0.0.0/24'))].sort()).toEqual([address, '10.0.0.3']);
   });
 
   it('lets one of 30 callers have a given address', async () => {
@@ -222,6 +235,49 @@ describe('when etcd does not answer', () => {
     const takenByB = async () => (await gone()) && (await b.take(id)) === address;
     await loseAnswer(proxy, takenByB, () => a.free(id, address));
     expect(await lab.expectConsistent(id, '10.0.0.0/24')).toEqual([address]);
+  });
+
+  it('does not give an address back twice, when another host took it ahead of need meanwhile', async () => {
+    await using proxy = await TcpProxy.open(lab.etcd.hosts[0] ?? '');
+    const a = lab.agent('ant', [proxy.url]);
+    const b = lab.agent('bee');
+    const id = await makeNetwork(b, '10.0.0.0/24');
+    const address = await a.take(id);
+    const record = `${lab.prefix}/record-of-the-endpoint`;
+    await lab.etcd.ctl('put', record, '{}');
+    const from = (owner: AddressOwner | undefined) =>
+      owner && owner.hostname !== a.host ? addressTaken(address, id, owner) : undefined;
+    const step = { kind: 'free', address, record, from } as const;
+    const takenAhead = async () => {
+      if ((await lab.etcd.get(record)) !== undefined) return false;
+      const pool = {
+        ...{ id, address_range: '10.0.0.0/24', address_count: 256 },
+        bit_set: textOf(256, [0, 1, 2, 255]),
+      };
+      await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(pool));
+      await lab.etcd.ctl('put', a.keys.addressSpare(id, b.host), JSON.stringify({ addresses: [address] }));
+      return true;
+    };
+    const writes = () => [{ delete: record }];
+    await loseAnswer(proxy, takenAhead, () => a.free(id, address, { step, writes }));
+    expect(await a.take(id)).toBe('10.0.0.3');
+    expect(await b.take(id)).toBe(address);
+    expect([...(await lab.expectConsistent(id, '10.0.0.0/24'))].sort()).toEqual([address, '10.0.0.3']);
+  });
+
+  it('gives an address back that has a record and no owner, as agents of the original leave it', async () => {
+    const a = lab.agent('ant');
+    const id = await makeNetwork(a, '10.0.0.0/24');
+    const record = `${lab.prefix}/record-of-the-endpoint`;
+    await lab.etcd.ctl('put', record, '{}');
+    const pool = {
+      ...{ id, address_range: '10.0.0.0/24', address_count: 256 },
+      bit_set: textOf(256, [0, 1, 2, 255]),
+    };
+    await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(pool));
+    const step = { kind: 'free', address: ip('10.0.0.2'), record, from: () => undefined } as const;
+    await a.free(id, ip('10.0.0.2'), { step, writes: () => [{ delete: record }] });
+    expect(await lab.expectConsistent(id, '10.0.0.0/24')).toEqual([]);
   });
 
   it('gives a group of callers what their lost answer said', async () => {

@@ -152,8 +152,12 @@ export class Campaign implements AsyncDisposable {
     const networks = [...(await this.#etcd.entries('/sc-net/network/')).values()].map(text =>
       JSON.parse(text),
     );
-    for (const { id } of networks)
-      await this.#try({ door: 'api', method: 'DELETE', path: `/networks/${id}?force=true` });
+    for (const { id } of networks) {
+      const request: FuzzRequest = { door: 'api', method: 'DELETE', path: `/networks/${id}?force=true` };
+      const { status = 0, text = '' } = (await send(this.#socket('api'), request)) ?? {};
+      if (status !== 204 && status !== 404)
+        this.#findings.push({ request, why: `not removed: ${status} ${text}` });
+    }
     await this.#nothingLeft();
   }
 

@@ -22,7 +22,9 @@ export function send(
 ): Promise<FuzzAnswer | undefined> {
   return new Promise((resolve, reject) => {
     const headers = body === undefined ? {} : { 'Content-Length': Buffer.byteLength(body) };
-    const outgoing = request({ socketPath, method, path, headers, agent: connections });
+    // As its bytes: node's own client refuses other letters than those of Latin-1.
+    const bytes = Buffer.from(path).toString('latin1');
+    const outgoing = request({ socketPath, method, path: bytes, headers, agent: connections });
     const late = setTimeout(() => {
       outgoing.destroy();
       reject(new Error(`no answer within ${ANSWER_WITHIN_MS / 1_000} s`));
