@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { isPending } from '../../model/records.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { LocalAgent } from '../support/local-agent.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
@@ -147,8 +148,10 @@ export class Campaign implements AsyncDisposable {
         });
       else await this.#try({ door: 'api', method: 'DELETE', path: `/endpoints/${id}` });
     }
-    for (const { docker_network_id: id } of bindings)
-      await plugin('NetworkDriver.DeleteNetwork', { NetworkID: id });
+    for (const binding of bindings) {
+      if (isPending(binding)) await plugin('IpamDriver.ReleasePool', { PoolID: binding.network_id });
+      else await plugin('NetworkDriver.DeleteNetwork', { NetworkID: binding.docker_network_id });
+    }
     const networks = [...(await this.#etcd.entries('/sc-net/network/')).values()].map(text =>
       JSON.parse(text),
     );
