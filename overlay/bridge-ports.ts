@@ -3,6 +3,7 @@ import { compareLink, linkNamed, mend, OURS } from './diff.js';
 import { staticKey } from './entry-diff.js';
 import type { Differences, Found } from './found.js';
 import { setNoSnooping, setPort } from './netlink/bridge.js';
+import { REMOVAL_GROUP } from './netlink/constants.js';
 import type { Link } from './netlink/link.js';
 import { setStatic } from './netlink/neighbour.js';
 import { BRIDGE, type OverlayIndexes, VXLAN } from './network.js';
@@ -24,7 +25,8 @@ export function compareBridgePorts(
     const { overlayVeth, targetMac, endpointId } = port;
     names.add(overlayVeth);
     const link = links.get(overlayVeth);
-    if (link?.kind !== 'veth') {
+    // Out of use by an agent that was killed before the endpoint went, too: it is about to be deleted.
+    if (link?.kind !== 'veth' || link.group === REMOVAL_GROUP) {
       to.missingPorts.push(endpointId);
       continue;
     }

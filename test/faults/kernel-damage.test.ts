@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseNetnsPath } from '../../model/scalars.js';
+import { REMOVAL_GROUP } from '../../overlay/netlink/constants.js';
 import { ApiHost } from '../support/api-host.js';
 import { ok } from '../support/command.js';
 import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
@@ -227,6 +228,14 @@ it.each(DAMAGES.map(damage => [damage.what, damage] as const))(
 it("the endpoint's interface deleted from within: made again, with its address", async () => {
   await near.ip('link del sand0');
   await until(reaches, { timeoutMs: 3_000, everyMs: 50, what: 'it reaches the other host again' });
+});
+
+it('an interface that an agent took out of use when it was killed, and whose endpoint stayed: made again', async () => {
+  await near.ip('link set sand0 down', `link set sand0 name xgone group ${REMOVAL_GROUP}`);
+  if (ON_BRIDGE) await overlay.ip(`link set ${port} down nomaster group ${REMOVAL_GROUP}`);
+  ant.host.engine.reconciler.reconcileAll();
+  await until(reaches, { timeoutMs: 3_000, everyMs: 50, what: 'it reaches the other host again' });
+  await until(async () => (await near.links()).length === 2, { what: 'the old one is gone' });
 });
 
 it('a namespace that is gone for good: made again, with its endpoints', async () => {
