@@ -39,7 +39,7 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const present = linksOf(conn);
   const near = findLink(context.overlay, port.overlayVeth);
   const known = targetOf(present, port, near);
-  if (known && near) {
+  if (known && near && near.group !== REMOVAL_GROUP) {
     conn.run(bringUp(known.index, target.address));
     return known.name;
   }

@@ -55,13 +55,6 @@ export interface Layout {
   retireStrangers(strangers: Differences['strangers'], context: OverlayContext): Promise<void>;
   /** Makes each port's interface, or keeps the one that is there and whole; one port's failure is not another's. */
   plugAll(ports: readonly WantedPort[], context: PlugContext): PlugResult[];
-  /**
-   * At once: each target's interface is down and bears another name. `inHost`: those of Docker's that were found where it
-   * puts them back. Answers where interfaces wait for their slow deletion.
-   */
-  retireAll(
-    ports: readonly UnwantedPort[],
-    context: OverlayContext,
-    inHost: ReadonlySet<UnwantedPort>,
-  ): RetiredPlace[];
+  /** At once: each target's interface is down and bears another name. Answers where interfaces wait for their slow deletion. */
+  retireAll(ports: readonly UnwantedPort[], context: OverlayContext): RetiredPlace[];
 }

@@ -13,7 +13,7 @@ import { newMacvlan } from './netlink/macvlan.js';
 import { newNsid } from './netlink/nsid.js';
 import { connIn, Netns } from './netns.js';
 import { VXLAN } from './network.js';
-import { orError } from './ports.js';
+import { orError, retireInHost } from './ports.js';
 import { freeTargetName } from './target-name.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
 
@@ -191,12 +191,9 @@ function markWherever(port: WantedPort, context: PlugContext): void {
   }
 }
 
-export function retireMacvlans(
-  ports: readonly UnwantedPort[],
-  context: OverlayContext,
-  inHost: ReadonlySet<UnwantedPort>,
-): RetiredPlace[] {
-  const { overlay, home } = context;
+export function retireMacvlans(ports: readonly UnwantedPort[], context: OverlayContext): RetiredPlace[] {
+  const { overlay, home, host } = context;
+  const inHost = retireInHost(ports, host);
   const places = new Set<RetiredPlace>();
   if (inHost.size > 0) places.add(ensureNsid(overlay, home));
   const vxlan = findLink(overlay, VXLAN)?.index;

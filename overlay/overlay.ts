@@ -159,9 +159,9 @@ export class Overlay {
     { plug, unplug }: PortChange,
   ): PlugResult[] {
     const found = plug.length > 0 ? this.#known(path) : Netns.find(path);
-    const inHost = retireInHost(unplug, this.#host);
     if (!found) {
       // Without its overlay an interface is gone, or about to be.
+      retireInHost(unplug, this.#host);
       this.#reapSoon(path, ['here']);
       return [];
     }
@@ -169,7 +169,7 @@ export class Overlay {
     using overlay = connIn(netns, this.#home);
     const layout = this.#seen.get(path)?.layout ?? layoutIn(overlay);
     const context = { ...this.#context, netns, overlay };
-    if (unplug.length > 0) this.#reapSoon(path, layout.retireAll(unplug, context, inHost));
+    if (unplug.length > 0) this.#reapSoon(path, layout.retireAll(unplug, context));
     if (plug.length === 0) return [];
     const results = layout.plugAll(plug, { ...context, at: this.#seenIn(path, overlay).at, mtu });
     for (const { targetMac } of plug) this.#held.get(path)?.departures?.expectAlso(targetMac);

@@ -146,21 +146,23 @@ export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<Un
 }
 
 /**
- * At once: each target's interface is down and bears another name, each overlay end is down and no port. The pairs
- * themselves go when the removal group is reaped: the kernel takes 16 to 30 ms for it.
+ * At once: each overlay end is down and no port, each target's interface is down and bears another name. In this order:
+ * without its overlay's end a compare knows a port for gone, whichever step was an agent's last. The pairs themselves go
+ * when the removal group is reaped: the kernel takes 16 to 30 ms for it.
  */
-export function retirePairs(ports: readonly UnwantedPort[], { home, overlay }: OverlayContext): void {
+export function retirePairs(ports: readonly UnwantedPort[], { home, host, overlay }: OverlayContext): void {
   const near = linksNamed(
     overlay,
     ports.map(({ overlayVeth }) => overlayVeth),
   );
+  retire(overlay, near.values());
+  retireInHost(ports, host);
   for (const port of ports) {
     const { target, overlayVeth } = port;
     const link = near.get(overlayVeth);
     // Without its overlay's end a pair is gone.
     if (link && target.kind === 'netns') retireInside(target.path, port, { home, near: link });
   }
-  retire(overlay, near.values());
 }
 
 /** The same for ends in the overlay namespace alone, whatever their other ends are. */

@@ -169,6 +169,30 @@ const removal = (name: string, path: (ids: { network: string; endpoint: string }
   },
 });
 
+/** The kernel's part is done while etcd says nothing: whoever asked is not answered, and does not come again. */
+const removalInSilence: Operation = {
+  name: 'endpoint-delete while etcd is silent',
+  prepare: async world => {
+    const { etcd } = world.cluster;
+    const network = await apiNetwork(world);
+    const netns = await world.netns();
+    const answer = await world.api('POST', '/endpoints', activated(network, netns));
+    const { id } = JSON.parse(answer.text).endpoint;
+    return {
+      run: async () => {
+        etcd.pause();
+        await world.api('DELETE', `/endpoints/${id}`).catch(() => undefined);
+        etcd.resume();
+        await world.revived();
+      },
+      clear: async () => {
+        await clearAll(world);
+        await world.removeNetns(netns);
+      },
+    };
+  },
+};
+
 /** A start that has something to do of every kind: what a killed agent, a lost container and a lost namespace leave. */
 const agentStart: Operation = {
   name: 'the start itself',
@@ -211,5 +235,6 @@ export const OPERATIONS: readonly Operation[] = [
   networkCreate,
   endpointCreate,
   removal('endpoint-delete', ({ endpoint }) => `/endpoints/${endpoint}`),
+  removalInSilence,
   removal('network-delete --force', ({ network }) => `/networks/${network}?force=true`),
 ];
