@@ -132,6 +132,11 @@ static void new_link(const char *name, int index, const char *kind) {
     attribute(IFLA_VXLAN_PORT, &port, sizeof port);
     unnest(data);
   }
+  if (!strcmp(kind, "bridge")) {
+    struct rtattr *data = nest(IFLA_INFO_DATA);
+    attribute_u8(IFLA_BR_MCAST_SNOOPING, 0);
+    unnest(data);
+  }
   unnest(info);
   end();
 }
@@ -152,7 +157,7 @@ static void port_settings(const char *name) {
 
 static void new_veth(const char *name, const char *far, const uint8_t *mac, int master, int target) {
   begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  link_header(0, 1);
+  link_header(0, 0);
   attribute_text(IFLA_IFNAME, name);
   attribute_u32(IFLA_MTU, MTU);
   attribute_u32(IFLA_MASTER, master);
@@ -221,12 +226,15 @@ static uint64_t plug(int overlay, int target, int far_socket, unsigned number) {
   uint64_t started = now();
   new_veth(near, far, mac, 2, target);
   int index = exchange(overlay, "veth");
+  if (far_socket >= 0) bring_up(far_socket, far, number);
+  begin(RTM_NEWLINK, 0);
+  link_header(index, 1);
+  end();
   begin(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);
   neighbour_header(AF_BRIDGE, index, NUD_NOARP, NTF_MASTER);
   attribute(NDA_LLADDR, mac, 6);
   end();
-  exchange(overlay, "static entry");
-  if (far_socket >= 0) bring_up(far_socket, far, number);
+  exchange(overlay, "up, static entry");
   uint64_t took = now() - started;
   begin(RTM_SETLINK, 0); /* for the deletion of all at once */
   link_header(index, 0);
@@ -256,6 +264,10 @@ static void endpoints(int home, int attached) {
   int overlay = route_socket();
   new_link("br0", 2, "bridge");
   new_link("vxlan0", 3, "vxlan");
+  begin(RTM_NEWLINK, 0);
+  link_header(3, 1);
+  attribute_u32(IFLA_MASTER, 2);
+  end();
   exchange(overlay, "overlay");
   if (setns(home, CLONE_NEWNET) < 0) die("setns", errno);
   for (unsigned count, number = 0; scanf("%u", &count) == 1;) {

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 
 const text = z.string();
-const id = z.string().min(1).max(128);
+/** Docker's are hexadecimal, Swarm's base 36. They are parts of keys in etcd: a slash would make another key. */
+const id = z.string().max(128).regex(/^\w+$/, 'must be an id as Docker makes them, of letters and digits');
 /** Docker leaves out, or sends null for, a map without entries. */
 const map = z
   .record(z.string(), z.unknown())

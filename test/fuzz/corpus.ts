@@ -47,4 +47,13 @@ export const CORPUS: readonly Found[] = [
     },
     'Docker was said to have the gateway undefined',
   ),
+  plugin(
+    'NetworkDriver.CreateNetwork',
+    {
+      NetworkID: 'a/b',
+      Options: { 'com.docker.network.generic': { 'sand-name': 'corpus' } },
+      IPv4Data: [{ AddressSpace: 'null', Pool: '10.0.0.0/24', AuxAddresses: {} }],
+    },
+    'bound the network for ever, under a key that no agent reads',
+  ),
 ];
