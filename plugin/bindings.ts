@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Engine } from '../engine/engine.js';
+import { KeyedMutex } from '../engine/keyed-mutex.js';
 import { ConflictError, NotFoundError, UnavailableError } from '../model/errors.js';
 import {
   type AddressSource,
@@ -38,6 +39,7 @@ const LEGACY: BindingOptions = {
 
 export class Bindings {
   readonly #engine: Engine;
+  readonly #turns = new KeyedMutex<string>();
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -73,6 +75,11 @@ export class Bindings {
   /** Promises the network to this host's Docker. @throws NotFoundError when it is gone by now. */
   async promise(network: Network): Promise<void> {
     await this.#commit(network.record.id, [await this.pendingWrite(network.record.id)]);
+  }
+
+  /** Two calls for one of Docker's networks would bind it twice, and its end would untie one. */
+  inTurn<T>(dockerNetworkId: string, work: () => Promise<T>): Promise<T> {
+    return this.#turns.run(dockerNetworkId, work);
   }
 
   /** This host's open promise of a network. */

@@ -7,7 +7,13 @@ import { defaultName } from '../engine/networks.js';
 import { parseRange } from '../ipam/range.js';
 import { ConflictError, InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
-import { type AddressSource, dataPlaneOf, mtuOf, type Network } from '../model/records.js';
+import {
+  type AddressSource,
+  type BindingRecord,
+  dataPlaneOf,
+  mtuOf,
+  type Network,
+} from '../model/records.js';
 import {
   addressOf,
   type Cidr,
@@ -46,15 +52,36 @@ export async function createNetwork(deps: DriverDependencies, body: unknown): Pr
   const wish = wishOf(NetworkID, options, pool);
   await deps.engine.ready();
   await checkUnderlay(deps.engine, options.mtu);
-  const network = await networkFor(deps, wish).catch(error => deps.bindings.takeBack(NetworkID, error));
-  await deps.bindings.bind(NetworkID, network, {
+  await deps.bindings.inTurn(NetworkID, () => createAndBind(deps, wish));
+  return { answer: {}, undo: () => deps.bindings.unbind(NetworkID) };
+}
+
+async function createAndBind(deps: DriverDependencies, wish: Wish): Promise<void> {
+  const { bindings, engine } = deps;
+  const { dockerNetworkId: id, options } = wish;
+  const bound = engine.mirror.binding(id);
+  const network = bound
+    ? await again(deps, wish, bound)
+    : await networkFor(deps, wish).catch(error => bindings.takeBack(id, error));
+  await bindings.bind(id, network, {
     ipam: wish.ipam,
     internal: options.internal,
     egress: options.egress,
     auxAddresses: wish.aux,
   });
   await keepAux(deps, wish, network);
-  return { answer: {}, undo: () => deps.bindings.unbind(NetworkID) };
+}
+
+/** A call that is repeated means the network that the first one bound. @throws ConflictError: it names another. */
+async function again({ engine }: DriverDependencies, wish: Wish, bound: BindingRecord): Promise<Network> {
+  const network = await engine.networks.get(bound.network_id);
+  const { reference } = wish.options;
+  const { id, name } = network.record;
+  if (reference.kind === 'own' || [id, name].includes(referenceText(reference))) return network;
+  throw new ConflictError(
+    `Docker network ${wish.dockerNetworkId} is bound to network ${id} (${name}) already; docker network rm it first`,
+    { network_id: id },
+  );
 }
 
 /** Docker does not call DeleteNetwork after a refusal: what was done is undone here. */

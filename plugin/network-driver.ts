@@ -50,7 +50,8 @@ async function operInfo(body: unknown): Promise<Outcome> {
 }
 
 async function deleteNetwork({ bindings }: DriverDependencies, body: unknown): Promise<Outcome> {
-  await bindings.unbind(parseWith(NetworkOnly, body).NetworkID);
+  const { NetworkID } = parseWith(NetworkOnly, body);
+  await bindings.inTurn(NetworkID, () => bindings.unbind(NetworkID));
   return DONE;
 }
 

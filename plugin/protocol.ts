@@ -4,6 +4,7 @@ import { z } from 'zod';
 const text = z.string();
 /** Docker's are hexadecimal, Swarm's base 36. They are parts of keys in etcd: a slash would make another key. */
 const id = z.string().max(128).regex(/^\w+$/, 'must be an id as Docker makes them, of letters and digits');
+const poolId = z.string().min(1).max(128);
 /** Docker leaves out, or sends null for, a map without entries. */
 const map = z
   .record(z.string(), z.unknown())
@@ -52,6 +53,6 @@ export const RequestPool = z.object({
   Options: stringMap,
   V6: z.boolean().default(false),
 });
-export const PoolOnly = z.object({ PoolID: id });
-export const RequestAddress = z.object({ PoolID: id, Address: text.default(''), Options: stringMap });
-export const ReleaseAddress = z.object({ PoolID: id, Address: text.min(1) });
+export const PoolOnly = z.object({ PoolID: poolId });
+export const RequestAddress = z.object({ PoolID: poolId, Address: text.default(''), Options: stringMap });
+export const ReleaseAddress = z.object({ PoolID: poolId, Address: text.min(1) });

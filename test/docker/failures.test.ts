@@ -241,6 +241,26 @@ describe('failures', () => {
       expect(errorOf(await call('NetworkDriver.Join', join))).toContain('e1');
     });
 
+    it('a CreateNetwork that comes again makes nothing more, and one that means another network is refused', async () => {
+      const [{ Id: NetworkID } = { Id: '' }] = await one.dockerJson<{ Id: string }[]>(
+        'network',
+        'inspect',
+        'base',
+      );
+      const create = (options: object) =>
+        call('NetworkDriver.CreateNetwork', {
+          ...{ NetworkID, Options: { 'com.docker.network.generic': options } },
+          ...{ IPv4Data: [{ AddressSpace: 'null', Pool: '0.0.0.0/0' }], IPv6Data: [] },
+        });
+      const again = await Promise.all([
+        create({}),
+        create({ 'sand-name': 'base' }),
+        create({ 'sand-id': pool }),
+      ]);
+      expect(again.map(({ body }) => body)).toEqual([{}, {}, {}]);
+      expect(errorOf(await create({ 'sand-name': 'other' }))).toContain('bound');
+    });
+
     it('an unknown method is 404, with a text', async () => {
       for (const method of ['NetworkDriver.Nothing', 'constructor', '', 'IpamDriver.__proto__']) {
         const { status, body } = await call(method, {});
