@@ -39,10 +39,12 @@ function startSchedules(): ChildProcess | undefined {
     '--runInBand',
     'dist/test/faults/schedules.test.js',
   ];
-  return spawn(process.execPath, argv, {
+  const child = spawn(process.execPath, argv, {
     env: { SEED: String(Date.now() % 1_000_000_000), ...process.env, SEEDS: String(seeds) },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
+  process.once('exit', () => child.kill('SIGINT'));
+  return child;
 }
 
 /** One fault among the users, then quiet, then the question. */
