@@ -6,7 +6,7 @@ const count = Number(process.env['COUNT'] || 100_000);
 const seed = Number(process.env['SEED'] || Date.now() % 1_000_000_000);
 
 const SHOWN = 20;
-const RSS_GROWTH_MB = 120; // heap that the collector has not given back; 100,000 requests end with 20 to 30
+const RSS_GROWTH_MB = 80; // code that became hot, and what the collector keeps for later
 const FD_GROWTH = 10;
 
 /** What is wrong as a whole. */
