@@ -29,9 +29,13 @@ export function openNsfs(here: string | undefined): { readonly at: number } | Un
   } catch (error) {
     return { instead: unreachable(error as NodeJS.ErrnoException) };
   }
-  if (statfsSync(`/proc/self/fd/${at}`).type === NSFS_MAGIC) return { at };
-  closeSync(at);
-  return { instead: 'is no namespace' };
+  let isNsfs = false;
+  try {
+    isNsfs = statfsSync(`/proc/self/fd/${at}`).type === NSFS_MAGIC;
+  } finally {
+    if (!isNsfs) closeSync(at);
+  }
+  return isNsfs ? { at } : { instead: 'is no namespace' };
 }
 
 /**

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { addressTaken } from '../../ipam/changes.js';
 import type { AddressOwner } from '../../model/records.js';
-import type { IpAddress } from '../../model/scalars.js';
+import type { IpAddress, NetworkId } from '../../model/scalars.js';
 import { type AddressAgent, makeNetwork, readPool } from '../support/address-agent.js';
 import { AddressLab, ip } from '../support/address-lab.js';
 import { textOf } from '../support/bit-set.js';
@@ -9,6 +9,12 @@ import { TcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
 const lab = AddressLab.open();
+
+/** The pool of a /24 as somebody else wrote it. */
+async function storePool({ keys }: AddressAgent, id: NetworkId, taken: readonly number[]): Promise<void> {
+  const range = { address_range: '10.0.0.0/24', address_count: 256 };
+  await lab.etcd.ctl('put', keys.pool(id), JSON.stringify({ id, ...range, bit_set: textOf(256, taken) }));
+}
 
 describe('commit() of many callers', () => {
   it('gives 64 racing callers on 3 agents 64 addresses, none of them after more than 2 s', async () => {
@@ -71,13 +77,7 @@ describe('commit() of many callers', () => {
       a.keys.addressSpare(id, 'bee' as never),
       '{"addresses":["10.0.0.9","10.0.0.10"]}',
     );
-    const record = {
-      id,
-      address_range: '10.0.0.0/24',
-      address_count: 256,
-      bit_set: textOf(256, [0, 1, 9, 10, 255]),
-    };
-    await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(record));
+    await storePool(a, id, [0, 1, 9, 10, 255]);
     expect(await a.take(id, ip('10.0.0.9'))).toBe('10.0.0.9');
     expect(await b.take(id)).toBe('10.0.0.10');
     expect(await b.take(id)).toBe('10.0.0.2');
@@ -116,8 +116,7 @@ describe('what the pool does not say', () => {
     const endpoint = `${lab.prefix}/network-endpoints/${id}/made-by-the-original`;
     await lab.etcd.ctl('put', endpoint, '{}');
     a.bearers.set(ip('10.0.0.1'), a.keys.network(id)).set(ip('10.0.0.2'), endpoint);
-    const record = { id, address_range: '10.0.0.0/24', address_count: 256, bit_set: textOf(256, [0, 255]) };
-    await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(record));
+    await storePool(a, id, [0, 255]);
     await expect(a.take(id, ip('10.0.0.2'))).rejects.toMatchObject({ kind: 'conflict' });
     expect(await a.take(id)).toBe('10.0.0.3');
     expect((await readPool(lab.etcd, a.keys, id)).taken).toEqual([0, 1, 2, 3, 255]);
@@ -127,13 +126,7 @@ describe('what the pool does not say', () => {
     const a = lab.agent();
     const id = await makeNetwork(a, '10.0.0.0/24');
     await a.take(id);
-    const record = {
-      id,
-      address_range: '10.0.0.0/24',
-      address_count: 256,
-      bit_set: textOf(256, [0, 1, 255]),
-    };
-    await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(record));
+    await storePool(a, id, [0, 1, 255]);
     const b = lab.agent();
     expect(await b.take(id)).toBe('10.0.0.3');
     expect(await a.take(id)).toBe('10.0.0.4');
@@ -250,11 +243,7 @@ describe('when etcd does not answer', () => {
     const step = { kind: 'free', address, record, from } as const;
     const takenAhead = async () => {
       if ((await lab.etcd.get(record)) !== undefined) return false;
-      const pool = {
-        ...{ id, address_range: '10.0.0.0/24', address_count: 256 },
-        bit_set: textOf(256, [0, 1, 2, 255]),
-      };
-      await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(pool));
+      await storePool(a, id, [0, 1, 2, 255]);
       await lab.etcd.ctl('put', a.keys.addressSpare(id, b.host), JSON.stringify({ addresses: [address] }));
       return true;
     };
@@ -270,11 +259,7 @@ describe('when etcd does not answer', () => {
     const id = await makeNetwork(a, '10.0.0.0/24');
     const record = `${lab.prefix}/record-of-the-endpoint`;
     await lab.etcd.ctl('put', record, '{}');
-    const pool = {
-      ...{ id, address_range: '10.0.0.0/24', address_count: 256 },
-      bit_set: textOf(256, [0, 1, 2, 255]),
-    };
-    await lab.etcd.ctl('put', a.keys.pool(id), JSON.stringify(pool));
+    await storePool(a, id, [0, 1, 2, 255]);
     const step = { kind: 'free', address: ip('10.0.0.2'), record, from: () => undefined } as const;
     await a.free(id, ip('10.0.0.2'), { step, writes: () => [{ delete: record }] });
     expect(await lab.expectConsistent(id, '10.0.0.0/24')).toEqual([]);
