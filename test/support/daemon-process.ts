@@ -50,7 +50,7 @@ export class DaemonProcess {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** @throws {Error} with the end of the log, when `ready` does not come true in time or the process ends before. */
+  /** @throws {Error} with the last errors and the end of the log, when `ready` does not come true in time or the process ends before. */
   async untilReady(ready: () => Promise<unknown>, timeoutMs: number): Promise<void> {
     const { what } = this.#plan;
     try {
@@ -61,8 +61,10 @@ export class DaemonProcess {
       if (state === 'ended')
         throw new Error(`${what} ended with ${this.#child.exitCode ?? this.#child.signalCode}`);
     } catch (cause) {
-      const tail = (await this.log()).slice(-4_000);
-      throw new Error(`${(cause as Error).message}; its log ends:\n${tail}`, { cause });
+      const log = await this.log();
+      const complaints = log.match(/.*level=(?:error|fatal).*/g) ?? []; // a trace at the end may hide them
+      const facts = [...complaints.slice(-10), 'its log ends:', log.slice(-4_000)].join('\n');
+      throw new Error(`${(cause as Error).message}; ${facts}`, { cause });
     }
   }
 
