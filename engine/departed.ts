@@ -38,7 +38,7 @@ export class Departed {
     const { mirror, log } = this.#deps;
     for (const id of [...missing, ...(await this.#stranded())]) {
       const record = mirror.localEndpoint(id);
-      if (!record || !this.#isOver(record)) continue;
+      if (!record || !(await this.#isOver(record))) continue;
       await this.#end(record).catch(error => {
         log.warn('endpoint of a container that is gone not settled', {
           endpoint_id: id,
@@ -90,11 +90,11 @@ export class Departed {
     return unplaced.filter(({ target_veth_name: name }) => links.includes(name)).map(({ id }) => id);
   }
 
-  #isOver(record: EndpointRecord): boolean {
+  async #isOver(record: EndpointRecord): Promise<boolean> {
     const { target_netns_path: path } = record;
     if (path === '') return isLate(record);
     try {
-      this.#deps.kernel.requireNamespace(path as NetnsPath);
+      await this.#deps.kernel.requireNamespace(path as NetnsPath);
       return false;
     } catch (error) {
       return error instanceof InvalidError;

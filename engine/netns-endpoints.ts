@@ -66,6 +66,7 @@ export class NetnsEndpoints {
     const id = newEndpointId();
     if (netns === undefined)
       return endpoints.create({ id, networkId, address, mac, purpose: { kind: 'passive' } });
+    await this.#deps.kernel.requireNamespace(netns);
     const ifName = this.#promise(id, netns);
     try {
       const purpose: Purpose = { kind: 'netns', netns, ifName };
@@ -80,9 +81,7 @@ export class NetnsEndpoints {
    * that is taken by what is in no record is exchanged when the interface is made.
    */
   #promise(id: EndpointId, netns: NetnsPath): IfName {
-    const { kernel, mirror } = this.#deps;
-    kernel.requireNamespace(netns);
-    const recorded = mirror.localEndpointsIn(netns).filter(({ active }) => active);
+    const recorded = this.#deps.mirror.localEndpointsIn(netns).filter(({ active }) => active);
     const taken = recorded.map(({ target_veth_name: name }) => name as IfName);
     for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) taken.push(name);
     const ifName = freeTargetName(taken);

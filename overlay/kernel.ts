@@ -102,10 +102,10 @@ export class Kernel implements AsyncDisposable {
   /**
    * Asked before anything is written for an endpoint in there, and without waiting for the worker. A namespace of another
    * kind than network is found when the interface is made.
-   * @throws InvalidError: `path` is no namespace.
+   * @throws InvalidError: `path` is no namespace. UnavailableError: its file system does not answer.
    */
-  requireNamespace(path: NetnsPath): void {
-    requireNsfs(path, this.#options.hostRun);
+  requireNamespace(path: NetnsPath): Promise<void> {
+    return requireNsfs(path, this.#options.hostRun);
   }
 
   /**

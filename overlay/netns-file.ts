@@ -1,6 +1,8 @@
 /** Whether a file can be a network namespace, found out without a native call: any thread may ask. */
 import { closeSync, openSync, statfsSync } from 'node:fs';
-import { InvalidError } from '../model/errors.js';
+import { stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { InvalidError, UnavailableError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
 import { pathHere } from './host-paths.js';
 import { NSFS_MAGIC, O_PATH } from './netlink/constants.js';
@@ -12,9 +14,10 @@ export interface Unfit {
 }
 
 const A_NETNS = 'it must be a network namespace, such as /var/run/netns/… or /proc/<pid>/ns/net';
+const BELOW_RUN = 'name the namespace below /run, as "ip netns attach NAME PID" does for that of a process';
 export const OUT_OF_REACH = {
   instead: 'is out of reach of an agent in a managed plugin, which sees nothing of its host but /run',
-  wanted: 'name the namespace below /run, as "ip netns attach NAME PID" does for that of a process',
+  wanted: BELOW_RUN,
 };
 
 /**
@@ -41,16 +44,40 @@ export function openNsfs(here: string | undefined): { readonly at: number } | Un
 /**
  * Whether a namespace is there; of which kind only the kernel worker can tell, which opens it.
  * @param hostRun where the host's /run is mounted here; undefined: at /run
- * @throws InvalidError that says what the path is instead
+ * @throws InvalidError that says what the path is instead. UnavailableError: its file system hangs, so nobody can tell.
  */
-export function requireNsfs(path: NetnsPath, hostRun: string | undefined): void {
-  const found = openNsfs(pathHere(path, hostRun));
+export async function requireNsfs(path: NetnsPath, hostRun: string | undefined): Promise<void> {
+  const here = pathHere(path, hostRun);
+  if (here !== undefined && !NEVER_HANGS.test(path) && !(await answers(here))) throw hangs(path);
+  const found = openNsfs(here);
   if (!('at' in found)) throw unfit(path, found);
   closeSync(found.at);
 }
 
+/** Where nearly all namespaces are, by root's own hand: to ask libuv's threads about them would only cost time. */
+const NEVER_HANGS = /^\/(?:proc\/\w+\/ns|run|var\/run)\/(?!.*\.\.\/)/;
+const ANSWERS_WITHIN_MS = 2_000; // chosen: below every caller's patience
+
+let asked: Promise<unknown> = Promise.resolve();
+
+/** A look at a network's file system may never return. One at a time: it holds one of libuv's few threads then. */
+function answers(here: string): Promise<boolean> {
+  const answer = asked
+    .then(() => stat(here))
+    .catch(() => undefined)
+    .then(() => true);
+  asked = answer;
+  return Promise.race([answer, sleep(ANSWERS_WITHIN_MS, false, { ref: false })]);
+}
+
 export const unfit = (path: NetnsPath, { instead, wanted = A_NETNS }: Unfit) =>
   new InvalidError(`ns_handle_path ${path} ${instead}; ${wanted}`, { field: 'ns_handle_path', path });
+
+const hangs = (path: NetnsPath) =>
+  new UnavailableError(`ns_handle_path ${path} is on a file system that does not answer; ${BELOW_RUN}`, {
+    field: 'ns_handle_path',
+    path,
+  });
 
 function unreachable(error: NodeJS.ErrnoException): string {
   if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return 'does not exist';

@@ -6,6 +6,7 @@ import { newEndpointId, parseIfName, parseNetnsPath, parseNetworkId } from '../.
 import { ApiHost, VERSION } from '../support/api-host.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { mkfifoSync } from '../support/fifo.js';
+import { HungMount } from '../support/hung-mount.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
 
@@ -213,6 +214,22 @@ describe('ns_handle_path', () => {
       expect(body.error).toContain(`ns_handle_path ${path}`);
     }
     expect(await etcd.keys(prefix)).toEqual(before);
+  });
+
+  it('on a file system that hangs is refused with 503, and nobody else waits for it', async () => {
+    const { id } = await ant.network();
+    const container = await lab.netns('one');
+    await using hung = await HungMount.at(join(lab.directory, 'hung'));
+    const inside = [ant.endpoint(id, hung.file), ant.endpoint(id, hung.file)].map(each =>
+      each.then(all => all),
+    );
+    expect((await ant.endpoint(id, container.path)).status).toBe(201);
+    for (const { status, body } of await Promise.all(inside)) {
+      expect([status, body.code]).toEqual([503, 'unavailable']);
+      expect(body.error).toContain(`${hung.file} is on a file system that does not answer`);
+    }
+    const { body } = await ant.api.get(`/endpoints?network_id=${id}`);
+    expect(body.endpoints).toHaveLength(1);
   });
 
   it('may be a link to a namespace, or that of a process', async () => {
