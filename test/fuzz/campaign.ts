@@ -1,6 +1,6 @@
 /** Many hostile requests to one real agent with a real etcd and kernel, and what became of the agent. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -17,9 +17,6 @@ import { type Choice, type Door, type FuzzRequest, TEMPLATES } from './templates
 
 const AT_ONCE = 12;
 const CHUNK = 500; // requests that are drawn together
-/** What is garbage is nobody's leak: the agent under fire collects it before it is measured. */
-const COLLECT_ON_SIGNAL = 'data:text/javascript,process.on("SIGUSR2", () => gc())';
-const COLLECTED_AFTER_MS = 1_000;
 
 export interface Finding {
   readonly request: FuzzRequest;
@@ -72,7 +69,7 @@ export class Campaign implements AsyncDisposable {
     const etcd = await startEtcd({ namespace: `${lab.prefix}-fuzzed`, listen: '10.99.0.1' });
     const agent = await LocalAgent.start(
       { ETCD_HOSTS: etcd.hosts.join(), PEER_IP: '10.99.0.1', PEER_HOSTNAME: 'fuzzed', LOG_LEVEL: 'error' },
-      { netns: host.path, nodeFlags: ['--expose-gc', '--import', COLLECT_ON_SIGNAL] },
+      { netns: host.path, measured: true },
     );
     const known = new Known(targets.map(({ path }) => path));
     return new Campaign(etcd, lab, { agent, known });
@@ -203,12 +200,9 @@ export class Campaign implements AsyncDisposable {
   }
 
   async #resources(): Promise<{ descriptors: number; rss: number }> {
-    const { pid } = this.#agent;
-    this.#agent.signal('SIGUSR2');
-    await sleep(COLLECTED_AFTER_MS);
-    const descriptors = (await readdir(`/proc/${pid}/fd`).catch(() => [])).length;
-    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-    return { descriptors, rss: Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1_024) };
+    const rss = await this.#agent.residentMegabytes();
+    const descriptors = (await readdir(`/proc/${this.#agent.pid}/fd`).catch(() => [])).length;
+    return { descriptors, rss };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -7,13 +7,13 @@ import type { SoakHost } from './host.js';
 const PER_SECOND = 300; // operations on all hosts together: a creation, a deletion
 const WORKERS = 24; // as many on each host
 const SAMPLES = 10;
-const GROWTH_MAX_MB = 25; // chosen: what a collection of garbage more or less makes
+const GROWTH_MAX_MB = 25; // chosen: what pages that the heap keeps for later make
 
 export interface Churned {
   readonly operations: number;
   readonly perSecond: number;
   readonly refused: number;
-  /** Of each host after each tenth of the time. */
+  /** Of each host after each tenth of the time, without garbage. */
   readonly residentMb: readonly (readonly number[])[];
   /** Of the largest member of etcd, likewise. */
   readonly databaseMb: readonly number[];

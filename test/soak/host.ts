@@ -1,5 +1,5 @@
 /** One of the soak's hosts: a network namespace with a real agent, and endpoints as its users see them. */
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NetnsPath } from '../../model/scalars.js';
 import type { PluginHost } from '../support/agent-process.js';
@@ -71,7 +71,7 @@ export class SoakHost implements PluginHost {
     await rm(this.path(), { force: true });
     this.#log += this.#agent?.log ?? '';
     const env = { PEER_IP: vtep, PEER_HOSTNAME: name, ETCD_HOSTS: etcd.join(',') };
-    this.#agent = await LocalAgent.start(env, { directory, netns: netns.path });
+    this.#agent = await LocalAgent.start(env, { directory, netns: netns.path, measured: true });
   }
 
   /** SIGKILL, and a new agent over what the old one left. */
@@ -98,9 +98,8 @@ export class SoakHost implements PluginHost {
     });
   }
 
-  async residentMegabytes(): Promise<number> {
-    const status = await readFile(`/proc/${this.agent.pid}/status`, 'utf8');
-    return Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1_024);
+  residentMegabytes(): Promise<number> {
+    return this.agent.residentMegabytes();
   }
 
   async stop(): Promise<void> {

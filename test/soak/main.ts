@@ -141,7 +141,7 @@ if (churned) {
   const { operations, perSecond, refused, residentMb, databaseMb } = churned;
   const resident = residentMb.map(hosts => hosts.join('/')).join(', ');
   console.log(`churn        ${operations} operations, ${perSecond.toFixed(0)} a second, ${refused} refused
-resident     ${resident} MB (after each tenth of the time, of each agent)
+resident     ${resident} MB (after each tenth of the time, of each agent, without garbage)
 database     ${databaseMb.join(', ')} MB, of ${QUOTA_MB}
              ${churned.broken.join('; ') || 'flat'}`);
 }

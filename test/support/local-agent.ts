@@ -2,9 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { DATA_PLANE_ENV } from './data-plane.js';
 import { freePorts } from './etcd.js';
@@ -15,6 +16,10 @@ import { until } from './until.js';
 
 export const AGENT_MAIN = fileURLToPath(new URL('../../daemon/main.js', import.meta.url));
 
+/** What is garbage is nobody's leak: an agent with these flags collects it before its memory is measured. */
+const MEASURED_FLAGS = ['--expose-gc', '--import', 'data:text/javascript,process.on("SIGUSR2", () => gc())'];
+const COLLECTED_AFTER_MS = 1_000;
+
 export interface LocalAgentOptions {
   /** Kept when the agent ends; default: a directory of its own, which goes with it. */
   readonly directory?: string;
@@ -22,6 +27,8 @@ export interface LocalAgentOptions {
   readonly netns?: string;
   /** Node's own flags. */
   readonly nodeFlags?: readonly string[];
+  /** Whether its memory is to be measured. */
+  readonly measured?: boolean;
 }
 
 export class LocalAgent implements AsyncDisposable {
@@ -32,18 +39,20 @@ export class LocalAgent implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #release: () => void;
   readonly #keep: boolean;
+  readonly #measured: boolean;
   #log = '';
 
   private constructor(
     directory: string,
     ports: readonly number[],
-    rest: { child: ChildProcess; release: () => void; keep: boolean },
+    rest: { child: ChildProcess; release: () => void; keep: boolean; measured: boolean },
   ) {
     this.directory = directory;
     [this.apiPort = 0, this.pluginPort = 0] = ports;
     this.#child = rest.child;
     this.#release = rest.release;
     this.#keep = rest.keep;
+    this.#measured = rest.measured;
     for (const stream of [rest.child.stdout, rest.child.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         this.#log += chunk.toString();
@@ -56,7 +65,7 @@ export class LocalAgent implements AsyncDisposable {
     env: Readonly<Record<string, string>>,
     options: LocalAgentOptions = {},
   ): Promise<LocalAgent> {
-    const { netns, nodeFlags = [] } = options;
+    const { netns, nodeFlags = [], measured = false } = options;
     const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'sand-agent-')));
     const keep = options.directory !== undefined;
     const directories = keep ? [] : [directory];
@@ -73,13 +82,19 @@ export class LocalAgent implements AsyncDisposable {
       SAND_RUN_DIR: join(directory, 'run'),
       SAND_PLUGIN_SOCKET: join(directory, 'plugin.sock'),
     };
-    const program = [process.execPath, ...nodeFlags, AGENT_MAIN];
+    const flags = [...nodeFlags, ...(measured ? MEASURED_FLAGS : [])];
+    const program = [process.execPath, ...flags, AGENT_MAIN];
     const [file = '', ...args] = netns ? ['nsenter', `--net=${netns}`, '--', ...program] : program;
     const child = spawn(file, args, {
       env: { PATH: process.env['PATH'], ...own, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const agent = new LocalAgent(directory, ports, { child, release: protection.release, keep });
+    const agent = new LocalAgent(directory, ports, {
+      child,
+      release: protection.release,
+      keep,
+      measured,
+    });
     const pid = child.pid ?? 0;
     const processes = [{ pid, startTicks: (await startTicksOf(pid)) ?? '' }];
     await protection.update({ directories, processes });
@@ -120,6 +135,15 @@ export class LocalAgent implements AsyncDisposable {
 
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** Without garbage. @throws {Error} unless it was started to be measured. */
+  async residentMegabytes(): Promise<number> {
+    if (!this.#measured) throw new Error('The agent was not started to be measured');
+    this.signal('SIGUSR2');
+    await sleep(COLLECTED_AFTER_MS);
+    const status = await readFile(`/proc/${this.pid}/status`, 'utf8').catch(() => '');
+    return Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1_024);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
