@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { someAtOnce } from '../model/some-at-once.js';
 import { StoreClient } from '../store/client.js';
 import { Keys } from '../store/keys.js';
 import { ok, run } from '../test/support/command.js';
@@ -26,7 +27,7 @@ const PLUGIN_SOCKET = '/run/docker/plugins/sand.sock';
 const PREFIX = '10.79.0';
 const PATIENCE_MS = 30_000;
 const POLL_MS = 2;
-const AT_ONCE = 4; // hosts and agents that are set up together: more only wait for a processor
+export const AT_ONCE = 4; // hosts and agents that are set up together: more only wait for a processor
 
 export const KEYS = new Keys('/sc-net');
 
@@ -139,7 +140,7 @@ export class BenchLab implements AsyncDisposable {
     try {
       await makeSwitch(`${name}-sw`, names, mtu);
       const etcd = await startEtcd();
-      const hosts = await someAtOnce(names, (each, index) => makeHost(each, index, root));
+      const hosts = await someAtOnce(names, AT_ONCE, (each, index) => makeHost(each, index, root));
       const store = new StoreClient({ hosts: etcd.socketHosts });
       // etcd ends a connection that is kept alive without a stream: "too many pings"
       (await store.openWatch()).on('error', () => undefined);
@@ -174,7 +175,7 @@ export class BenchLab implements AsyncDisposable {
   /** Agents on the hosts `from` to `to`, without that. */
   startAgents(from: number, to: number): Promise<BenchAgent[]> {
     const indexes = times(to - from).map(index => from + index);
-    return someAtOnce(indexes, index => this.startAgent(index));
+    return someAtOnce(indexes, AT_ONCE, index => this.startAgent(index));
   }
 
   [Symbol.asyncDispose] = () => this.stop();
@@ -184,21 +185,6 @@ export class BenchLab implements AsyncDisposable {
 function profiling(): string[] {
   const directory = process.env['PROFILE'] ?? '';
   return directory === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${resolve(directory)}`];
-}
-
-/** Answers in the order of the list. */
-export async function someAtOnce<T, R>(
-  list: readonly T[],
-  work: (each: T, index: number) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = [];
-  const waiting = [...list.entries()];
-  const worker = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift())
-      results[next[0]] = await work(next[1], next[0]);
-  };
-  await Promise.all(times(AT_ONCE).map(worker));
-  return results;
 }
 
 /** Namespaces as containers have one, below the host's /run/netns; answers their paths. */

@@ -3,7 +3,8 @@
  * container that runs with it must be ruled out.
  */
 import type { EndpointId, IfName, NetworkId } from '../model/scalars.js';
-import type { Kernel } from '../overlay/kernel.js';
+import { someAtOnce } from '../model/some-at-once.js';
+import { CALLS_AT_ONCE, type Kernel } from '../overlay/kernel.js';
 import { type HostSettings, netnsOf, overlayVethOf } from './host.js';
 import type { Mirror } from './mirror.js';
 import { portOf } from './wanted.js';
@@ -42,7 +43,7 @@ export class OwnPorts {
   /** Reads all of it now: the kernel is about to change. */
   async whole(): Promise<this> {
     const { mirror } = this.#deps;
-    for (const { record } of mirror.networks()) await this.of(record.id);
+    await someAtOnce(mirror.networks(), CALLS_AT_ONCE, ({ record }) => this.of(record.id));
     return this;
   }
 

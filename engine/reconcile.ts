@@ -14,7 +14,8 @@ import {
   type NetnsPath,
   type NetworkId,
 } from '../model/scalars.js';
-import type { Kernel } from '../overlay/kernel.js';
+import { someAtOnce } from '../model/some-at-once.js';
+import { CALLS_AT_ONCE, type Kernel } from '../overlay/kernel.js';
 import { packPeers } from '../overlay/peers.js';
 import type { Inspection, WantedNetwork, WantedPort } from '../overlay/types.js';
 import { type HostSettings, netnsOf } from './host.js';
@@ -108,17 +109,19 @@ export class Reconciler implements AsyncDisposable {
       if (mirror.network(id)) wanted.add(id);
       else await this.#reportUnknown(id).catch(error => this.book.complain(id, error));
     }
-    const missing: EndpointId[] = [];
-    for (const id of wanted) {
-      missing.push(...((await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? []));
-    }
+    const missing = await someAtOnce(wanted, CALLS_AT_ONCE, id => this.#compared(id));
     this.#loop = this.#patrol();
-    return missing;
+    return missing.flat();
   }
 
   /** One network, now. Serialised with every other change of it. Answers which endpoints have no interface. */
   reconcile(id: NetworkId): Promise<readonly EndpointId[]> {
     return this.#mutex.run(id, () => this.#reconcile(id));
+  }
+
+  /** The same; what fails is in the book. */
+  async #compared(id: NetworkId): Promise<readonly EndpointId[]> {
+    return (await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? [];
   }
 
   /** Makes the endpoint's interface, and the network around it when it is the first. @throws ExhaustedError: no port is left. */
@@ -268,7 +271,7 @@ export class Reconciler implements AsyncDisposable {
       const missing: EndpointId[] = [];
       for (const id of this.#present) {
         if (signal.aborted) return;
-        missing.push(...((await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? []));
+        missing.push(...(await this.#compared(id)));
       }
       await this.#onPatrol(missing);
     }

@@ -2,7 +2,7 @@
 import { compareBridgePorts } from './bridge-ports.js';
 import { baseFaults, linkNamed } from './diff.js';
 import { finishInside, linksOf } from './endpoint.js';
-import type { Layout, OverlayContext } from './layout.js';
+import type { Ensured, Layout, OverlayContext } from './layout.js';
 import { setPort } from './netlink/bridge.js';
 import type { Conn } from './netlink/conn.js';
 import { delLink, type Link } from './netlink/link.js';
@@ -47,7 +47,7 @@ export const bridgeLayout: Layout = {
   },
 };
 
-async function ensure(context: OverlayContext, wanted: WantedNetwork) {
+async function ensure(context: OverlayContext, wanted: WantedNetwork): Promise<Ensured> {
   const { overlay } = context;
   const repairs: Repair[] = [];
   const links = linksOf(overlay);
@@ -61,7 +61,10 @@ async function ensure(context: OverlayContext, wanted: WantedNetwork) {
     repairs.push(faults.gateway);
   }
   const present = linkNamed(links, VXLAN);
-  if (present && faults.vxlan === undefined) return { at: { gateway, vxlan: present.index }, repairs };
+  if (present && faults.vxlan === undefined) {
+    const at = { gateway, vxlan: present.index };
+    return repairs.length === 0 ? { at, repairs, links } : { at, repairs };
+  }
   if (present) await deleteVxlan(overlay);
   const vxlan = freeIndex(links, VXLAN_INDEX, gateway);
   await createPort(context, wanted, { index: vxlan, master: gateway });

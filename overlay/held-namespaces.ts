@@ -3,6 +3,7 @@ import type { NetnsPath } from '../model/scalars.js';
 import { findLink } from './endpoint.js';
 import { HeldNetns } from './held-netns.js';
 import { layoutIn } from './layouts.js';
+import type { Link } from './netlink/link.js';
 import { connIn, type Netns } from './netns.js';
 import { pinMac } from './network.js';
 import type { Repair } from './types.js';
@@ -32,13 +33,16 @@ export class HeldNamespaces implements Disposable {
     return this.#held.get(path);
   }
 
-  /** To be called while `quietly` works: nothing of that is news. */
-  hold(path: NetnsPath): void {
+  /**
+   * To be called while `quietly` works: nothing of that is news.
+   * @param seen the gateway, by whoever has just looked
+   */
+  hold(path: NetnsPath, seen?: Link): void {
     if (this.#held.has(path)) return;
     const held = HeldNetns.hold(path, this.#home);
     if (!held) return;
     using conn = connIn(held.netns, this.#home);
-    const gateway = findLink(conn, layoutIn(conn).gateway);
+    const gateway = seen ?? findLink(conn, layoutIn(conn).gateway);
     conn.run(pinMac(gateway));
     held.bridgeMac = gateway?.mac;
     held.monitor.mute();

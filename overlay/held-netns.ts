@@ -36,7 +36,7 @@ export class HeldNetns implements Disposable {
         netns,
         inside(netns, home, () => new Monitor()),
       );
-      held.hasItsSettings(home); // opens its files: all descriptors of a network come at once
+      held.#openSettings(home); // all descriptors of a network come at once
       return held;
     } catch (error) {
       netns[Symbol.dispose]();
@@ -65,11 +65,13 @@ export class HeldNetns implements Disposable {
 
   /** Whether nobody has changed the namespace's settings. */
   hasItsSettings(home: Netns): boolean {
-    if (this.#settings.length === 0) {
-      this.#settings = inside(this.netns, home, () => presentSettings().map(open));
-    }
+    if (this.#settings.length === 0) this.#openSettings(home);
     const byte = Buffer.alloc(1);
     return this.#settings.every(({ fd, wanted }) => readSync(fd, byte, 0, 1, 0) === 0 || byte[0] === wanted);
+  }
+
+  #openSettings(home: Netns): void {
+    this.#settings = inside(this.netns, home, () => presentSettings().map(open));
   }
 
   [Symbol.dispose](): void {

@@ -19,6 +19,8 @@ import type {
   WantedNetwork,
 } from './types.js';
 
+/** Chosen, for who has many calls: the worker never waits for the next one, and others have their turn soon. */
+export const CALLS_AT_ONCE = 4;
 const ANSWER_WITHIN_MS = 5_000; // chosen: ten times what the kernel was seen to take under churn
 
 type CrossedResult = { readonly ifName: IfName } | { readonly error: CrossedError };

@@ -6,6 +6,7 @@
 import type { IfName } from '../model/scalars.js';
 import type { Differences, Found, Macvlan, RetiredPlace } from './found.js';
 import type { Conn } from './netlink/conn.js';
+import type { Link } from './netlink/link.js';
 import type { Netns } from './netns.js';
 import type { OverlayIndexes } from './network.js';
 import type { PlugResult, Repair, UnwantedPort, WantedNetwork, WantedPort } from './types.js';
@@ -28,6 +29,14 @@ export interface PlugContext extends OverlayContext {
   readonly mtu: number;
 }
 
+/** Gateway and VXLAN, as they are now. */
+export interface Ensured {
+  readonly at: OverlayIndexes;
+  readonly repairs: Repair[];
+  /** What the overlay's namespace was found to have, where nothing of it was changed. */
+  readonly links?: readonly Link[];
+}
+
 export interface Layout {
   /** Carries the gateway's address, and is of this kind. */
   readonly gateway: IfName;
@@ -37,10 +46,7 @@ export interface Layout {
   /** Makes gateway and VXLAN in a namespace that has neither. */
   create(context: OverlayContext, wanted: WantedNetwork): Promise<OverlayIndexes>;
   /** Keeps what fits of both, and makes what lacks. */
-  ensure(
-    context: OverlayContext,
-    wanted: WantedNetwork,
-  ): Promise<{ readonly at: OverlayIndexes; readonly repairs: Repair[] }>;
+  ensure(context: OverlayContext, wanted: WantedNetwork): Promise<Ensured>;
   /** Interfaces of endpoints that a dump of the overlay's namespace does not show. */
   findElsewhere(context: OverlayContext, ports: readonly WantedPort[], vxlan: number): Macvlan[];
   /** Whether the overlay's namespace tells nothing of ports that go. */

@@ -6,7 +6,7 @@
 import type { IfName } from '../model/scalars.js';
 import { baseFaults, linkNamed } from './diff.js';
 import { linksOf } from './endpoint.js';
-import type { Layout, OverlayContext } from './layout.js';
+import type { Ensured, Layout, OverlayContext } from './layout.js';
 import { finishMacvlan, plugMacvlans, retireMacvlans } from './macvlan.js';
 import { macvlansIn, nsidOf, nsidsIn, ownNsid } from './macvlan-places.js';
 import { bearerOf, compareMacvlans } from './macvlan-ports.js';
@@ -60,7 +60,7 @@ export const macvlanLayout: Layout = {
 };
 
 /** A VXLAN that has to be made anew takes along all that is on it. */
-async function ensure({ host, overlay, netns }: OverlayContext, wanted: WantedNetwork) {
+async function ensure({ host, overlay, netns }: OverlayContext, wanted: WantedNetwork): Promise<Ensured> {
   const repairs: Repair[] = [];
   const links = linksOf(overlay);
   const bridge = linkNamed(links, BRIDGE);
@@ -78,8 +78,10 @@ async function ensure({ host, overlay, netns }: OverlayContext, wanted: WantedNe
     repairs.push(faults.vxlan);
   }
   const isOn = gateway?.kind === 'macvlan' && gateway.peer === vxlan;
-  if (gateway && isOn && faults.vxlan === undefined)
-    return { at: { gateway: gateway.index, vxlan }, repairs };
+  if (gateway && isOn && faults.vxlan === undefined) {
+    const at = { gateway: gateway.index, vxlan };
+    return repairs.length === 0 ? { at, repairs, links } : { at, repairs };
+  }
   if (gateway) overlay.run([delLink({ index: gateway.index })]);
   const at = { gateway: freeIndex(links, GATEWAY_INDEX, vxlan), vxlan };
   createGateway(overlay, wanted, at);

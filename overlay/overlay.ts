@@ -115,13 +115,13 @@ export class Overlay {
   }
 
   async #mend(netns: Netns, wanted: WantedNetwork): Promise<ReconcileReport> {
-    const { at, repairs, missingPorts, retired } = await mendNetwork(
+    const { at, gateway, repairs, missingPorts, retired } = await mendNetwork(
       this.#context,
       netns,
       this.#wish(wanted),
     );
     this.#seen.set(wanted.netns, { at, layout: layoutOf(wanted.dataPlane) });
-    this.#held.hold(wanted.netns);
+    this.#held.hold(wanted.netns, gateway);
     this.#reapSoon(wanted.netns, retired);
     return { created: false, repairs, missingPorts };
   }

@@ -8,6 +8,7 @@ import type { Differences, RetiredPlace } from './found.js';
 import type { HostContext, OverlayContext } from './layout.js';
 import { layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
+import type { Link } from './netlink/link.js';
 import { getArp, getFdb } from './netlink/neighbour.js';
 import { connIn, createNetns, type Netns, removeNetnsFile } from './netns.js';
 import { type OverlayIndexes, VXLAN } from './network.js';
@@ -25,6 +26,8 @@ export interface Wish {
 
 export interface Mended {
   readonly at: OverlayIndexes;
+  /** As it was found, or made anew. */
+  readonly gateway: Link | undefined;
   readonly repairs: readonly Repair[];
   readonly missingPorts: Differences['missingPorts'];
   /** Where interfaces were taken out of use, by this or an earlier call: they have to be deleted. */
@@ -56,9 +59,9 @@ export async function mendNetwork(context: HostContext, netns: Netns, wish: Wish
   using overlay = connIn(netns, home);
   const inside = { ...context, netns, overlay };
   const layout = layoutOf(wanted.dataPlane);
-  const { at, repairs } = await layout.ensure(inside, wanted);
+  const { at, repairs, links = linksOf(overlay) } = await layout.ensure(inside, wanted);
   repairs.push(...applySettings(netns, home));
-  const { rest, entries } = compareRest(inside, wish, at);
+  const { rest, entries } = compareRest(inside, wish, { at, links });
   overlay.run(rest.requests);
   for (const port of rest.unfinished) layout.finish(port, { ...inside, at, mtu: wanted.mtu });
   overlay.run([...rest.marks, ...entries.requests]);
@@ -68,6 +71,7 @@ export async function mendNetwork(context: HostContext, netns: Netns, wish: Wish
   if (rest.strangers.length > 0) rest.retired.add('here');
   return {
     at,
+    gateway: linkNamed(links, layout.gateway),
     repairs: [...repairs, ...rest.repairs, ...entries.repairs],
     missingPorts: rest.missingPorts,
     retired: rest.retired,
@@ -87,7 +91,7 @@ export function inspectNetwork(context: HostContext, netns: Netns, wish: Wish): 
     gateway: (gateway === undefined && linkNamed(links, layout.gateway)?.index) || -1,
     vxlan: (vxlan === undefined && linkNamed(links, VXLAN)?.index) || -1,
   };
-  const { rest, entries } = compareRest({ ...context, netns, overlay }, wish, at);
+  const { rest, entries } = compareRest({ ...context, netns, overlay }, wish, { at, links });
   const strangers = rest.strangers.map(({ name }) => `${name}: port of no endpoint`);
   const below = gateway || vxlan ? [] : [...rest.repairs, ...entries.repairs];
   return {
@@ -103,12 +107,15 @@ interface Rest {
 }
 
 /** Everything but whether gateway and VXLAN can be kept. */
-function compareRest(context: OverlayContext, { wanted, peers, bridgeMac }: Wish, at: OverlayIndexes): Rest {
+function compareRest(
+  context: OverlayContext,
+  { wanted, peers, bridgeMac }: Wish,
+  { at, links }: { readonly at: OverlayIndexes; readonly links: readonly Link[] },
+): Rest {
   const { overlay } = context;
   const layout = layoutOf(wanted.dataPlane);
   const arp = at.vxlan > 0 ? overlay.packets(getArp(at.vxlan)) : [];
   const entries = compareEntries({ arp, fdb: overlay.packets(getFdb) }, peers, at.vxlan);
-  const links = linksOf(overlay);
   const addresses = overlay.dump(getAddresses).flatMap(message => parseAddress(message) ?? []);
   const macvlans = layout.findElsewhere(context, wanted.ports, at.vxlan);
   const found = { links, addresses, statics: entries.statics, macvlans, bridgeMac };

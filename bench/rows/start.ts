@@ -1,12 +1,13 @@
 /** How soon an agent is there: with nothing to do, and with a thousand endpoints whose traffic goes on meanwhile. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NetworkId } from '../../model/scalars.js';
+import { someAtOnce } from '../../model/some-at-once.js';
 import { SteadyPing } from '../../test/support/steady-ping.js';
 import type { ApiClient } from '../api-client.js';
 import { cpuBetween, cpuTimeOfAll } from '../cpu.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
 import { compile } from '../floor.js';
-import { type BenchAgent, BenchLab, makeTargets, someAtOnce } from '../lab.js';
+import { AT_ONCE, type BenchAgent, BenchLab, makeTargets } from '../lab.js';
 import {
   type Figure,
   isQuick,
@@ -119,7 +120,7 @@ interface Starts {
 /** While the agent is away every network gets an endpoint elsewhere: the last entry says when the start's work is done. */
 async function restarts(lab: BenchLab, agents: BenchAgent[], { networks, say }: Full): Promise<Starts> {
   const program = await compile('fdb-monitor', lab.root);
-  const listeners = await someAtOnce(networks, ({ id }) =>
+  const listeners = await someAtOnce(networks, AT_ONCE, ({ id }) =>
     FdbListener.open(lab.host(0), `/run/netns/sc-ns-${id}`, program),
   );
   const starts: Starts = { answered: [], compared: [] };
