@@ -122,7 +122,7 @@ const API: readonly Template[] = [
     }),
   ),
   api('DELETE', choice => `/networks/${choice.known('network')}`),
-  api('DELETE', choice => `/networks/${choice.known('name')}?force=true`),
+  api('DELETE', choice => `/networks/${encodeURIComponent(choice.known('name'))}?force=true`),
   api('GET', choice => `/endpoints?network_id=${choice.known('network')}`),
   api('GET', () => '/endpoints?hostname=fuzzed'),
   api(
