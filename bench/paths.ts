@@ -54,9 +54,12 @@ export async function sandPaths(
   for (const { plugin } of agents) ids.push(await plugin.createNetwork({ 'sand-name': name, ...options }));
   const addresses: string[] = [];
   for (const spot of SPOTS) {
-    const endpoint = await agents[spot.host]?.plugin.attach(ids[spot.host] ?? '');
+    const netns = `${name}-${spot.name}`;
+    await lab.host(spot.host).namespaces.exec(['ip', 'netns', 'add', netns]);
+    // A macvlan is found again by its sandbox: of one that is not there the endpoint would be removed.
+    const endpoint = await agents[spot.host]?.plugin.attach(ids[spot.host] ?? '', named(netns));
     if (!endpoint) throw new Error(`No agent on host ${spot.host}`);
-    await moveIn(lab.host(spot.host), `${name}-${spot.name}`, endpoint);
+    await moveIn(lab.host(spot.host), netns, endpoint);
     addresses.push(endpoint.address.split('/')[0] ?? '');
   }
   return pathsOf(lab, name, addresses.slice(1));
@@ -68,7 +71,6 @@ async function moveIn(
   netns: string,
   { ifName, address, mac }: Endpoint,
 ): Promise<void> {
-  await namespaces.exec(['ip', 'netns', 'add', netns]);
   await namespaces.exec(['ip', 'link', 'set', ifName, 'netns', netns, 'name', 'sand0']);
   const settings = ['link set lo up', `link set sand0 address ${mac}`, `addr add ${address} dev sand0`];
   await batch(namespaces, netns, [...settings, 'link set sand0 up']);

@@ -73,8 +73,9 @@ export class PluginClient {
     return { id: EndpointID, address: Address, mac: MacAddress, ifName: '' };
   }
 
-  async join(NetworkID: string, endpoint: Endpoint): Promise<Endpoint> {
-    const SandboxKey = `/run/docker/netns/${endpoint.id.slice(0, 12)}`;
+  /** @param sandbox the container's namespace; default: of one that is never looked for */
+  async join(NetworkID: string, endpoint: Endpoint, sandbox?: string): Promise<Endpoint> {
+    const SandboxKey = sandbox ?? `/run/docker/netns/${endpoint.id.slice(0, 12)}`;
     const answer = await this.call<{ InterfaceName: { SrcName: string } }>('NetworkDriver.Join', {
       NetworkID,
       EndpointID: endpoint.id,
@@ -85,8 +86,8 @@ export class PluginClient {
   }
 
   /** CreateEndpoint and Join: what stands between `docker run` and an interface. */
-  async attach(NetworkID: string): Promise<Endpoint> {
-    return this.join(NetworkID, await this.createEndpoint(NetworkID));
+  async attach(NetworkID: string, sandbox?: string): Promise<Endpoint> {
+    return this.join(NetworkID, await this.createEndpoint(NetworkID), sandbox);
   }
 
   async leave(NetworkID: string, { id: EndpointID }: Endpoint): Promise<void> {
