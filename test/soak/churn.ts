@@ -7,7 +7,7 @@ import type { SoakHost } from './host.js';
 const PER_SECOND = 300; // operations on all hosts together: a creation, a deletion
 const WORKERS = 24; // as many on each host
 const SAMPLES = 10;
-const GROWTH_MAX_MB = 25; // chosen: what pages that the heap keeps for later make
+const GROWTH_MAX_MB = 25; // chosen: pages that the heap keeps for later
 
 export interface Churned {
   readonly operations: number;
