@@ -35,6 +35,9 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
   app.set('etag', false);
   app.use(refuseBrowsers);
   app.use(express.text({ type: () => true, limit: BODY_MAX }), readBody);
+  // First, since express asks one after the other, and each costs a request time.
+  app.use('/endpoints', endpointRoutes(engine));
+  app.use('/networks', networkRoutes(engine));
   app.get('/version', (_request, response) => {
     answer(response, { version });
   });
@@ -48,8 +51,6 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
   });
   app.use('/hosts', hostRoutes(engine));
   app.use(upkeepRoutes(engine));
-  app.use('/networks', networkRoutes(engine));
-  app.use('/endpoints', endpointRoutes(engine));
   app.use((request, response) => {
     const error = `No ${request.method} ${request.path} here; see GET /openapi.json`;
     answer(response, { error, code: 'not-found' }, 404);

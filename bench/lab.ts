@@ -6,7 +6,6 @@ import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { someAtOnce } from '../model/some-at-once.js';
 import { StoreClient } from '../store/client.js';
 import { Keys } from '../store/keys.js';
@@ -17,11 +16,11 @@ import { protect } from '../test/support/guardian.js';
 import { HostNamespaces } from '../test/support/host-namespaces.js';
 import { namespacePath, sweep } from '../test/support/sweep.js';
 import { until } from '../test/support/until.js';
+import { agentProgram } from './agent-program.js';
 import { ApiClient } from './api-client.js';
 import { PluginClient } from './plugin-client.js';
 import { times } from './row.js';
 
-const AGENT = fileURLToPath(new URL('../daemon/main.js', import.meta.url));
 const API_SOCKET = '/run/sand/api.sock';
 const PLUGIN_SOCKET = '/run/docker/plugins/sand.sock';
 const PREFIX = '10.79.0';
@@ -47,6 +46,8 @@ export interface AgentOptions {
   /** Node's own. */
   readonly nodeFlags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** When it counts as started; default: when it serves, which is found out by asking it, and costs it time. */
+  readonly awaited?: 'plugin socket' | 'service';
 }
 
 /** A real agent in its own process; its socket is kept open as dockerd keeps it. */
@@ -60,12 +61,14 @@ export class BenchAgent implements AsyncDisposable {
   ) {}
 
   static async start(host: BenchHost, etcd: string, options: AgentOptions = {}): Promise<BenchAgent> {
-    const { nodeFlags = [], env = {} } = options;
+    const { nodeFlags = [], env = {}, awaited = 'service' } = options;
+    const profile = profiling();
+    const program = await agentProgram(profile.length > 0);
     const flags = ['--etcd-hosts', etcd, '--peer-ip', host.address, '--state-dir', join(host.root, 'state')];
     const startedAt = performance.now();
     const daemon = await DaemonProcess.start(host.namespaces, {
       what: `the agent on ${host.name}`,
-      argv: [process.execPath, ...profiling(), ...nodeFlags, AGENT, '--peer-hostname', host.name, ...flags],
+      argv: [process.execPath, ...profile, ...nodeFlags, program, '--peer-hostname', host.name, ...flags],
       logFile: join(host.root, 'agent.log'),
       env: { ...process.env, ...env },
     });
@@ -81,12 +84,12 @@ export class BenchAgent implements AsyncDisposable {
       await sleep(POLL_MS);
     }
     const agent = new BenchAgent(host, daemon, plugin, performance.now() - startedAt);
-    await agent.#untilServing();
+    if (awaited === 'service') await agent.untilServing();
     return agent;
   }
 
   /** Docker's calls are refused for as long as etcd has not confirmed the host's name. */
-  async #untilServing(): Promise<void> {
+  async untilServing(): Promise<void> {
     const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
     const serving = async () => (await client.status()).name.state === 'held';
     const what = `the agent on ${this.host.name} has its name`;

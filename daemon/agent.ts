@@ -95,13 +95,13 @@ export class Agent implements AsyncDisposable {
 
   async #open(config: Config, host: HostSettings): Promise<void> {
     const { log, version, greet, tls } = this.#options;
+    const kernel = this.#resources.use(Kernel.begin({ log, hostRun: config.hostRun }));
     const chosen = await chooseStore(config, tls.etcd?.current(), { log, signal: this.#stop.signal });
     if (!chosen) return;
     const { store, embedded, usesTlsFiles } = chosen;
     if (usesTlsFiles) this.#store = store;
     if (embedded) this.#resources.use(embedded);
     this.#resources.use(store);
-    const kernel = this.#resources.use(await Kernel.start({ log, hostRun: config.hostRun }));
     const engine = this.#resources.use(
       new Engine({
         store,
@@ -116,6 +116,7 @@ export class Agent implements AsyncDisposable {
       }),
     );
     engine.start();
+    await kernel.started();
     const bindings = new Bindings(engine);
     const deps = { engine, bindings, anonymous: new AnonymousPools() };
     const methods = { ...ipamDriver(deps), ...networkDriver(deps) };

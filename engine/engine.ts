@@ -78,13 +78,10 @@ export class Engine implements AsyncDisposable {
     const base = { store, keys, mirror: this.mirror, log };
     this.mirror.hosts.deadAfterSeconds = options.hostDeadAfterSeconds;
     this.claim = new HostClaim({
-      store,
-      keys,
-      mirror: this.mirror,
+      ...base,
       host,
       identity: options.identity,
       version: options.version,
-      log,
       regained: () => this.reconciler.reconcileAll(),
     });
     this.networks = new Networks({ ...base, host });
@@ -113,7 +110,7 @@ export class Engine implements AsyncDisposable {
     });
     this.orphans = new Orphans({
       ...{ ...base, addresses: this.#addresses, host: host.name },
-      look: () => OwnPorts.look({ kernel, mirror: this.mirror, host }),
+      look: this.#lookAtPorts,
     });
     this.hosts = new Hosts({ ...base, addresses: this.#addresses, host });
     this.reservations = new Reservations({
@@ -130,16 +127,12 @@ export class Engine implements AsyncDisposable {
       reconciler: this.reconciler,
       journal: this.journal,
       host,
-      log,
     });
     this.netnsEndpoints = new NetnsEndpoints({
-      store,
-      keys,
+      ...base,
       kernel,
-      mirror: this.mirror,
       endpoints: this.endpoints,
       host: host.name,
-      log,
     });
     const { endpoints, netnsEndpoints, mirror, networks, journal, reservations } = this;
     this.keptTeardowns = new KeptTeardowns({
@@ -213,15 +206,19 @@ export class Engine implements AsyncDisposable {
     const { signal } = this.#stop;
     const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
     await Promise.race([this.#started, stopped]);
-    if (signal.aborted || !(await this.claim.held())) return;
+    if (signal.aborted) return;
     const attempt = <T>(step: Promise<T>, text: string) =>
       step.catch(error => void this.options.log.error(text, { err: describeError(error) }));
+    // Before anything is changed, and while etcd is asked.
+    const looked = attempt(
+      this.#lookAtPorts().then(found => found.whole()),
+      'interfaces not looked at',
+    );
+    if (!(await this.claim.held())) return;
     await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
     await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
     await attempt(this.upkeep.verifier.mendRecords(), 'records of endpoints not compared');
-    const { kernel, host } = this.options;
-    const look = OwnPorts.look({ kernel, mirror: this.mirror, host }).then(found => found.whole());
-    const ports = await attempt(look, 'interfaces not looked at');
+    const ports = await looked;
     const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
     await this.#departed.settle(missing ?? []);
     this.reconciler.onPatrol(ids => this.#departed.settle(ids));
@@ -231,6 +228,8 @@ export class Engine implements AsyncDisposable {
     await attempt(this.upkeep.checkLimits(), 'limits not looked at');
     if (ports) await attempt(this.orphans.remove(ports), 'orphans not looked for');
   }
+
+  #lookAtPorts = () => OwnPorts.look({ ...this.options, mirror: this.mirror });
 
   /** @throws ConflictError: another agent has this host's name. */
   requireName(): void {

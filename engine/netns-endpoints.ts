@@ -1,5 +1,6 @@
 /** Endpoints for anything that has a network namespace, and the list of everybody's. */
 import { ConflictError, describeError, NotFoundError } from '../model/errors.js';
+import { FewPerKey } from '../model/few-per-key.js';
 import type { Logger } from '../model/log.js';
 import { EndpointRecord } from '../model/records.js';
 import {
@@ -48,8 +49,8 @@ export interface EndpointFilter {
 
 export class NetnsEndpoints {
   readonly #deps: NetnsEndpointsDependencies;
-  /** Names that endpoints under way will have in a namespace: their records say so a moment later. */
-  readonly #promised = new Map<string, IfName>();
+  /** Names that endpoints under way will have, by namespace: their records say so a moment later. */
+  readonly #promised = new FewPerKey<NetnsPath, IfName>();
 
   constructor(deps: NetnsEndpointsDependencies) {
     this.#deps = deps;
@@ -67,12 +68,12 @@ export class NetnsEndpoints {
     if (netns === undefined)
       return endpoints.create({ id, networkId, address, mac, purpose: { kind: 'passive' } });
     await this.#deps.kernel.requireNamespace(netns);
-    const ifName = this.#promise(id, netns);
+    const ifName = this.#promise(netns);
     try {
       const purpose: Purpose = { kind: 'netns', netns, ifName };
       return await this.#attach(await endpoints.create({ id, networkId, address, mac, purpose }));
     } finally {
-      this.#promised.delete(`${netns} ${id}`);
+      this.#promised.remove(netns, ifName);
     }
   }
 
@@ -80,12 +81,11 @@ export class NetnsEndpoints {
    * Two records of one name would not say which interface is whose, if the agent ended before theirs were made. A name
    * that is taken by what is in no record is exchanged when the interface is made.
    */
-  #promise(id: EndpointId, netns: NetnsPath): IfName {
+  #promise(netns: NetnsPath): IfName {
     const recorded = this.#deps.mirror.localEndpointsIn(netns).filter(({ active }) => active);
-    const taken = recorded.map(({ target_veth_name: name }) => name as IfName);
-    for (const [key, name] of this.#promised) if (key.startsWith(`${netns} `)) taken.push(name);
-    const ifName = freeTargetName(taken);
-    this.#promised.set(`${netns} ${id}`, ifName);
+    const names = recorded.map(({ target_veth_name: name }) => name as IfName);
+    const ifName = freeTargetName([...names, ...this.#promised.of(netns)]);
+    this.#promised.add(netns, ifName);
     return ifName;
   }
 

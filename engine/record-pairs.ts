@@ -6,10 +6,10 @@
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { AddressOwner, EndpointRecord } from '../model/records.js';
-import { addressOf } from '../model/scalars.js';
+import { addressOf, type EndpointId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
-import type { KeyValue, StoreClient } from '../store/client.js';
-import { readSnapshot } from '../store/follow.js';
+import type { StoreClient } from '../store/client.js';
+import { readKeyNames } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { findRecord } from '../store/table.js';
 import { type Condition, readKey, transact } from '../store/transaction.js';
@@ -37,28 +37,28 @@ export class RecordPairs {
   /** Tells what was mended, a line each. @throws UnavailableError. */
   async mend(): Promise<string[]> {
     const { store, keys, mirror, host, log } = this.#deps;
-    const { entries } = await readSnapshot(store, keys.nodeEndpoints(host.name));
-    const listed = new Set<string>();
+    const prefix = keys.nodeEndpoints(host.name);
+    const listed = new Set(await readKeyNames(store, prefix));
     const ports = await OwnPorts.look(this.#deps);
     const done: string[] = [];
-    for (const entry of entries) {
-      const record = findRecord(EndpointRecord, entry);
-      if (!record || entry.key !== keys.nodeEndpoint(host.name, record.id)) continue;
-      listed.add(record.id);
-      if (mirror.localEndpoint(record.id)) continue;
-      const text = await this.#restore(entry, record, ports).catch(error => {
-        log.warn('record of an endpoint not restored', { key: entry.key, err: describeError(error) });
+    for (const key of listed) {
+      if (mirror.localEndpoint(key.slice(prefix.length) as EndpointId)) continue;
+      const text = await this.#restore(key, ports).catch(error => {
+        log.warn('record of an endpoint not restored', { key, err: describeError(error) });
       });
       if (text) done.push(text);
     }
     for (const record of mirror.localEndpoints()) {
-      if (!listed.has(record.id)) done.push(...(await this.#list(record)));
+      if (!listed.has(keys.nodeEndpoint(host.name, record.id))) done.push(...(await this.#list(record)));
     }
     return done;
   }
 
-  async #restore(entry: KeyValue, record: EndpointRecord, ports: OwnPorts): Promise<string | undefined> {
+  async #restore(key: string, ports: OwnPorts): Promise<string | undefined> {
     const { store, keys, mirror, host, log } = this.#deps;
+    const entry = await readKey(store, key);
+    const record = entry && findRecord(EndpointRecord, entry);
+    if (!record || key !== keys.nodeEndpoint(host.name, record.id)) return undefined;
     const { id, network_id, hostname } = record;
     const { present } = await ports.of(network_id);
     if (hostname !== host.name || !present.has(portOf(record).overlayVeth)) return undefined;

@@ -1,11 +1,7 @@
 /** The overlay namespaces that are held open, and what is heard and seen of them. */
 import type { NetnsPath } from '../model/scalars.js';
-import { findLink } from './endpoint.js';
 import { HeldNetns } from './held-netns.js';
-import { layoutIn } from './layouts.js';
-import type { Link } from './netlink/link.js';
-import { connIn, type Netns } from './netns.js';
-import { pinMac } from './network.js';
+import type { Netns } from './netns.js';
 import type { Repair } from './types.js';
 
 // Chosen, for repairs within 2 seconds.
@@ -33,20 +29,18 @@ export class HeldNamespaces implements Disposable {
     return this.#held.get(path);
   }
 
-  /**
-   * To be called while `quietly` works: nothing of that is news.
-   * @param seen the gateway, by whoever has just looked
-   */
-  hold(path: NetnsPath, seen?: Link): void {
-    if (this.#held.has(path)) return;
-    const held = HeldNetns.hold(path, this.#home);
-    if (!held) return;
-    using conn = connIn(held.netns, this.#home);
-    const gateway = seen ?? findLink(conn, layoutIn(conn).gateway);
-    conn.run(pinMac(gateway));
-    held.bridgeMac = gateway?.mac;
-    held.monitor.mute();
+  /** From here on, if it is there. To be called while `quietly` works: nothing of that is news. */
+  hold(path: NetnsPath): HeldNetns | undefined {
+    const held = this.#held.get(path) ?? HeldNetns.find(path, this.#home);
+    if (held) this.#held.set(path, held);
+    return held;
+  }
+
+  /** The same with a new one, bound to its path. */
+  make(path: NetnsPath): HeldNetns {
+    const held = HeldNetns.make(path, this.#home);
     this.#held.set(path, held);
+    return held;
   }
 
   release(path: NetnsPath): void {
@@ -68,7 +62,7 @@ export class HeldNamespaces implements Disposable {
   bindAgain(path: NetnsPath): Repair[] {
     const held = this.#held.get(path);
     if (!held || held.isAtItsPath) return [];
-    held.bindAgain(this.#home);
+    held.bindAgain();
     return [FILE_GONE];
   }
 
@@ -81,7 +75,7 @@ export class HeldNamespaces implements Disposable {
   /** What netlink does not tell: the namespace's file, and settings. */
   #look(): void {
     for (const [path, held] of this.#held) {
-      if (!held.isAtItsPath || !held.hasItsSettings(this.#home)) this.#onChange(path);
+      if (!held.isAtItsPath || held.settings.hasNews) this.#onChange(path);
     }
   }
 

@@ -1,47 +1,60 @@
 /**
- * An overlay namespace that this agent has set up or adopted, held open: whatever becomes of its file, it lives on, with
- * its containers' traffic, and the file is bound again.
+ * An overlay namespace that this agent has set up or adopted, held open with what is needed to work in it: whatever becomes
+ * of its file, it lives on, with its containers' traffic, and the file is bound again.
  */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { fstatSync, statSync } from 'node:fs';
 import type { MacAddress, NetnsPath } from '../model/scalars.js';
 import { pathHere } from './host-paths.js';
+import type { Conn } from './netlink/conn.js';
 import { Departures } from './netlink/departures.js';
 import { Monitor } from './netlink/monitor.js';
-import { bindNetnsFile, inside, Netns } from './netns.js';
-import { presentSettings, type Setting } from './settings.js';
+import { bindNetnsFile, connIn, createNetns, inside, Netns } from './netns.js';
+import { Settings } from './settings.js';
 
 export class HeldNetns implements Disposable {
   readonly netns: Netns;
   readonly monitor: Monitor;
+  readonly settings: Settings;
   /** Where ports are elsewhere. */
   departures: Departures | undefined;
+  readonly #home: Netns;
   readonly #inode: number;
-  /** Of the settings that netlink does not tell about, with what they begin with when they are right. */
-  #settings: readonly OpenSetting[] = [];
+  #conn: Conn | undefined;
   /** Containers remember it. */
   bridgeMac: MacAddress | undefined;
 
-  private constructor(netns: Netns, monitor: Monitor) {
+  private constructor(netns: Netns, home: Netns) {
     this.netns = netns;
-    this.monitor = monitor;
+    this.#home = home;
     this.#inode = fstatSync(netns.fd).ino;
+    this.monitor = inside(netns, home, () => new Monitor());
+    this.settings = new Settings(netns, home);
   }
 
   /** Undefined: there is no such namespace. */
-  static hold(path: NetnsPath, home: Netns): HeldNetns | undefined {
+  static find(path: NetnsPath, home: Netns): HeldNetns | undefined {
     const netns = Netns.find(path);
-    if (!netns) return undefined;
+    return netns && HeldNetns.#hold(netns, home);
+  }
+
+  /** A new one, bound to `path`; a stale file there is replaced. */
+  static make(path: NetnsPath, home: Netns): HeldNetns {
+    return HeldNetns.#hold(createNetns(path, home), home);
+  }
+
+  static #hold(netns: Netns, home: Netns): HeldNetns {
     try {
-      const held = new HeldNetns(
-        netns,
-        inside(netns, home, () => new Monitor()),
-      );
-      held.#openSettings(home); // all descriptors of a network come at once
-      return held;
+      return new HeldNetns(netns, home);
     } catch (error) {
       netns[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** For changes that are sent and answered without a pause in between: two at once would take each other's answers. */
+  get conn(): Conn {
+    this.#conn ??= connIn(this.netns, this.#home);
+    return this.#conn;
   }
 
   /** Whether the path leads to this namespace. */
@@ -54,41 +67,20 @@ export class HeldNetns implements Disposable {
   }
 
   /** Hears from here on of ports that go, in whichever namespace they are. */
-  watchPorts(macs: Iterable<MacAddress>, home: Netns): void {
-    this.departures ??= inside(this.netns, home, () => new Departures());
+  watchPorts(macs: Iterable<MacAddress>): void {
+    this.departures ??= inside(this.netns, this.#home, () => new Departures());
     this.departures.expect(macs);
   }
 
-  bindAgain(home: Netns): void {
-    bindNetnsFile(this.netns, home);
-  }
-
-  /** Whether nobody has changed the namespace's settings. */
-  hasItsSettings(home: Netns): boolean {
-    if (this.#settings.length === 0) this.#openSettings(home);
-    const byte = Buffer.alloc(1);
-    return this.#settings.every(({ fd, wanted }) => readSync(fd, byte, 0, 1, 0) === 0 || byte[0] === wanted);
-  }
-
-  #openSettings(home: Netns): void {
-    this.#settings = inside(this.netns, home, () => presentSettings().map(open));
+  bindAgain(): void {
+    bindNetnsFile(this.netns, this.#home);
   }
 
   [Symbol.dispose](): void {
+    this.#conn?.[Symbol.dispose]();
     this.monitor[Symbol.dispose]();
     this.departures?.[Symbol.dispose]();
-    for (const { fd } of this.#settings) closeSync(fd);
+    this.settings[Symbol.dispose]();
     this.netns[Symbol.dispose]();
   }
 }
-
-interface OpenSetting {
-  readonly fd: number;
-  /** The one digit, in ASCII. */
-  readonly wanted: number;
-}
-
-const open = ({ path, wanted }: Setting): OpenSetting => ({
-  fd: openSync(path, 'r'),
-  wanted: wanted.charCodeAt(0),
-});

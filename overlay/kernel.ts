@@ -65,10 +65,22 @@ export class Kernel implements AsyncDisposable {
     this.#options = options;
   }
 
+  /** Answers when its thread does. */
   static async start(options: KernelOptions): Promise<Kernel> {
-    const kernel = new Kernel(options);
-    await kernel.#call('listNamespaces', '/nonexistent', '');
+    const kernel = Kernel.begin(options);
+    await kernel.started();
     return kernel;
+  }
+
+  /** The same at once: its thread loads its libraries meanwhile. Calls wait for it. */
+  static begin(options: KernelOptions): Kernel {
+    const kernel = new Kernel(options);
+    kernel.#running();
+    return kernel;
+  }
+
+  async started(): Promise<void> {
+    await this.#call('listNamespaces', '/nonexistent', '');
   }
 
   /** The interface that has the VTEP address. @throws NotFoundError when none has. */

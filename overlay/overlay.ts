@@ -7,19 +7,20 @@ import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
 import { findLink, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
-import type { RetiredPlace } from './found.js';
 import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
-import type { HostContext, Layout } from './layout.js';
+import { HeldNetns } from './held-netns.js';
+import type { HostContext, Layout, OverlayContext } from './layout.js';
 import { layoutIn, layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
-import { Conn } from './netlink/conn.js';
-import { setLink } from './netlink/link.js';
+import type { Conn } from './netlink/conn.js';
+import { type Link, setLink } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
 import { closeFd, openTcpSocket } from './netlink/socket.js';
 import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
-import { deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, VXLAN } from './network.js';
+import { deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, pinMac, VXLAN } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
-import { reap, retireInHost } from './ports.js';
+import { retireInHost } from './ports.js';
+import { Reaper } from './reaper.js';
 import { createNetwork, inspectNetwork, mendNetwork, type Wish } from './repair.js';
 import type {
   Inspection,
@@ -33,8 +34,6 @@ import type {
 import { namingHolder } from './vni-holder.js';
 
 const LOCALHOST = '127.0.0.1' as IpAddress;
-/** Chosen: short against "gone within a second", long against the kernel's 16 to 30 ms for each removal. */
-const REAP_AFTER_MS = 100;
 
 interface PackedPeers {
   readonly set: Uint8Array;
@@ -52,7 +51,7 @@ export class Overlay {
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
   readonly #seen = new Map<NetnsPath, SeenOverlay>();
   readonly #held: HeldNamespaces;
-  readonly #reaping = new Map<NetnsPath, Set<RetiredPlace>>();
+  readonly #reaper: Reaper;
 
   /**
    * @param hostNetns the namespace that plays the host; default: the thread's own.
@@ -60,8 +59,9 @@ export class Overlay {
    */
   constructor(hostNetns: NetnsPath | undefined, onChange: (path: NetnsPath) => void) {
     this.#home = hostNetns ? Netns.open(hostNetns) : Netns.current();
-    this.#host = inside(this.#home, this.#home, () => new Conn());
+    this.#host = connIn(this.#home, this.#home);
     this.#held = new HeldNamespaces(this.#home, onChange);
+    this.#reaper = new Reaper(this.#home);
   }
 
   underlay(vtep: IpAddress): Underlay {
@@ -92,9 +92,9 @@ export class Overlay {
     // What others change from here on asks for another compare.
     this.#held.get(path)?.monitor.looked();
     return this.#held.quietly(path, async () => {
-      using netns = Netns.find(path);
+      const held = this.#held.hold(path);
       const report = await namingHolder(this.#context, wanted, () =>
-        netns ? this.#mend(netns, wanted) : this.#create(wanted),
+        held ? this.#mend(held, wanted) : this.#create(wanted),
       );
       this.#watch(wanted);
       return { ...report, repairs: [...bound, ...report.repairs] };
@@ -104,26 +104,38 @@ export class Overlay {
   #watch({ netns, dataPlane, ports }: WantedNetwork): void {
     if (!layoutOf(dataPlane).portsElsewhere) return;
     const macs = ports.map(({ targetMac }) => targetMac);
-    this.#held.get(netns)?.watchPorts(macs, this.#home);
+    this.#held.get(netns)?.watchPorts(macs);
   }
 
   async #create(wanted: WantedNetwork): Promise<ReconcileReport> {
-    const at = await createNetwork(this.#context, this.#wish(wanted));
-    this.#seen.set(wanted.netns, { at, layout: layoutOf(wanted.dataPlane) });
-    this.#held.hold(wanted.netns);
-    return { created: true, repairs: [], missingPorts: wanted.ports.map(({ endpointId }) => endpointId) };
+    const { netns: path, dataPlane, ports } = wanted;
+    const held = this.#held.make(path);
+    try {
+      const at = await createNetwork(this.#context, held, this.#wish(wanted));
+      this.#adopt(held, { at, layout: layoutOf(dataPlane) });
+    } catch (error) {
+      this.#held.release(path);
+      removeNetnsFile(path);
+      throw error;
+    }
+    return { created: true, repairs: [], missingPorts: ports.map(({ endpointId }) => endpointId) };
   }
 
-  async #mend(netns: Netns, wanted: WantedNetwork): Promise<ReconcileReport> {
-    const { at, gateway, repairs, missingPorts, retired } = await mendNetwork(
-      this.#context,
-      netns,
-      this.#wish(wanted),
-    );
-    this.#seen.set(wanted.netns, { at, layout: layoutOf(wanted.dataPlane) });
-    this.#held.hold(wanted.netns, gateway);
-    this.#reapSoon(wanted.netns, retired);
+  async #mend(held: HeldNetns, wanted: WantedNetwork): Promise<ReconcileReport> {
+    const mended = await mendNetwork(this.#context, held, this.#wish(wanted));
+    const { at, gateway, repairs, missingPorts, retired } = mended;
+    this.#adopt(held, { at, layout: layoutOf(wanted.dataPlane) }, gateway);
+    this.#reaper.soon(wanted.netns, retired);
     return { created: false, repairs, missingPorts };
+  }
+
+  /** @param found the gateway, by whoever has just looked */
+  #adopt(held: HeldNetns, seen: SeenOverlay, found?: Link): void {
+    this.#seen.set(held.netns.path, seen);
+    if (held.bridgeMac !== undefined) return;
+    const gateway = found ?? findLink(held.conn, seen.layout.gateway);
+    held.conn.run(pinMac(gateway));
+    held.bridgeMac = gateway?.mac;
   }
 
   /** What `reconcile` would find, without touching anything. */
@@ -131,13 +143,13 @@ export class Overlay {
     const { netns: path, ports } = wanted;
     const held = this.#held.get(path);
     const away = held && !held.isAtItsPath ? [FILE_GONE] : [];
-    using found = held ? undefined : Netns.find(path);
-    const netns = held?.netns ?? found;
-    if (!netns) {
+    using found = held ? undefined : HeldNetns.find(path, this.#home);
+    const looked = held ?? found;
+    if (!looked) {
       const missingPorts = ports.map(({ endpointId }) => endpointId);
       return { repairs: [`namespace ${path}: missing`], missingPorts, foreign: [] };
     }
-    const inspection = inspectNetwork(this.#context, netns, this.#wish(wanted));
+    const inspection = inspectNetwork(this.#context, looked, this.#wish(wanted));
     return { ...inspection, repairs: [...away, ...inspection.repairs] };
   }
 
@@ -158,24 +170,34 @@ export class Overlay {
     { netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>,
     { plug, unplug }: PortChange,
   ): PlugResult[] {
-    const found = plug.length > 0 ? this.#known(path) : Netns.find(path);
-    if (!found) {
+    const done = this.#within(path, place => {
+      const layout = this.#seen.get(path)?.layout ?? layoutIn(place.overlay);
+      if (unplug.length > 0) this.#reaper.soon(path, layout.retireAll(unplug, place));
+      if (plug.length === 0) return [];
+      return layout.plugAll(plug, { ...place, at: this.#seenIn(path, place.overlay).at, mtu });
+    });
+    if (!done && plug.length > 0) throw this.#gone(path);
+    if (!done) {
       // Without its overlay an interface is gone, or about to be.
       retireInHost(unplug, this.#host);
-      this.#reapSoon(path, ['here']);
+      this.#reaper.soon(path, ['here']);
       return [];
     }
-    using netns = found;
-    using overlay = connIn(netns, this.#home);
-    const layout = this.#seen.get(path)?.layout ?? layoutIn(overlay);
-    const context = { ...this.#context, netns, overlay };
-    if (unplug.length > 0) this.#reapSoon(path, layout.retireAll(unplug, context));
-    if (plug.length === 0) return [];
-    const results = layout.plugAll(plug, { ...context, at: this.#seenIn(path, overlay).at, mtu });
     for (const { targetMac } of plug) this.#held.get(path)?.departures?.expectAlso(targetMac);
     // The gateway may be another than the one we remember: the next call looks again.
-    if (results.some(result => 'error' in result)) this.#seen.delete(path);
-    return results;
+    if (done.some(result => 'error' in result)) this.#seen.delete(path);
+    return done;
+  }
+
+  /** In the overlay that is held, else in the one at its path; undefined where there is neither. */
+  #within<T>(path: NetnsPath, work: (place: OverlayContext) => T): T | undefined {
+    const held = this.#held.get(path);
+    if (held) return work({ ...this.#context, netns: held.netns, overlay: held.conn });
+    const found = Netns.find(path);
+    if (!found) return undefined;
+    using netns = found;
+    using overlay = connIn(netns, this.#home);
+    return work({ ...this.#context, netns, overlay });
   }
 
   /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
@@ -189,43 +211,21 @@ export class Overlay {
     return { fd };
   }
 
-  /** All that was retired in a while goes together, off every caller's time. */
-  #reapSoon(path: NetnsPath, places: Iterable<RetiredPlace>): void {
-    const known = this.#reaping.get(path);
-    const due = new Set([...(known ?? []), ...places]);
-    if (due.size > 0) this.#reaping.set(path, due);
-    if (known || due.size === 0) return;
-    setTimeout(() => {
-      const places = this.#reaping.get(path) ?? [];
-      this.#reaping.delete(path);
-      // What is left is found, by its group, by the next reconcile.
-      this.#reap(path, places).catch(() => undefined);
-    }, REAP_AFTER_MS);
-  }
-
-  /** The other ends of pairs go with those in the overlay; the host's own are for networks whose overlay is gone. */
-  async #reap(path: NetnsPath, places: Iterable<RetiredPlace>): Promise<void> {
-    const found = Netns.find(path);
-    if (!found)
-      return reap(
-        inside(this.#home, this.#home, () => new Conn()),
-        ['here'],
-      );
-    using netns = found;
-    await reap(connIn(netns, this.#home), places);
-  }
-
   applyPeers(path: NetnsPath, change: PackedPeers): Promise<void> {
     return this.#held.quietly(path, () => this.#applyPeers(path, change));
   }
 
   #applyPeers(path: NetnsPath, change: PackedPeers): void {
-    using netns = this.#known(path);
-    using conn = connIn(netns, this.#home);
-    const { vxlan } = this.#seenIn(path, conn).at;
     const remove = unpackPeers(change.remove);
-    conn.run(remove.flatMap(({ address, mac, vtep }) => [delArp(vxlan, address), delFdb(vxlan, mac, vtep)]));
-    setEntries(conn, new PeerRecords(change.set), vxlan);
+    const done = this.#within(path, ({ overlay }) => {
+      const { vxlan } = this.#seenIn(path, overlay).at;
+      overlay.run(
+        remove.flatMap(({ address, mac, vtep }) => [delArp(vxlan, address), delFdb(vxlan, mac, vtep)]),
+      );
+      setEntries(overlay, new PeerRecords(change.set), vxlan);
+      return 'done';
+    });
+    if (!done) throw this.#gone(path);
   }
 
   async removeNetwork(path: NetnsPath): Promise<void> {
@@ -250,18 +250,12 @@ export class Overlay {
   }
 
   listPorts(path: NetnsPath): IfName[] {
-    const found = Netns.find(path);
-    if (!found) return [];
-    using netns = found;
-    using conn = connIn(netns, this.#home);
-    return layoutIn(conn).listPorts({ ...this.#context, netns, overlay: conn });
+    return this.#within(path, place => layoutIn(place.overlay).listPorts(place)) ?? [];
   }
 
-  #known(path: NetnsPath): Netns {
-    const netns = Netns.find(path);
-    if (netns) return netns;
+  #gone(path: NetnsPath): KernelError {
     this.#seen.delete(path);
-    throw new KernelError(`Overlay namespace ${path} is gone`, { path });
+    return new KernelError(`Overlay namespace ${path} is gone`, { path });
   }
 
   #seenIn(path: NetnsPath, conn: Conn): SeenOverlay {

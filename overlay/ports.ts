@@ -5,13 +5,12 @@
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
 import { bringUp, findLink, opened, plugInside, retireInside, retirement } from './endpoint.js';
-import type { RetiredPlace } from './found.js';
 import type { OverlayContext, PlugContext } from './layout.js';
 import { setPort } from './netlink/bridge.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
-import { delGroup, delLink, getLink, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
+import { delLink, getLink, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
 import { connIn, Netns } from './netns.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
 
@@ -178,11 +177,3 @@ function retire(overlay: Conn, links: Iterable<Link>): void {
 }
 
 const linksNamed = (conn: Conn, names: readonly IfName[]) => byName(conn.attempt(names.map(getLink)).answers);
-
-/** Deletes what was retired in these namespaces, and closes the socket. */
-export async function reap(conn: Conn, places: Iterable<RetiredPlace>): Promise<void> {
-  using retired = conn;
-  for (const place of places) {
-    await retired.runSlowly(delGroup(REMOVAL_GROUP, place === 'here' ? undefined : place));
-  }
-}

@@ -5,15 +5,15 @@ import { linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
 import { compareEntries, type EntryDifferences } from './entry-diff.js';
 import type { Differences, RetiredPlace } from './found.js';
+import type { HeldNetns } from './held-netns.js';
 import type { HostContext, OverlayContext } from './layout.js';
 import { layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import type { Link } from './netlink/link.js';
 import { getArp, getFdb } from './netlink/neighbour.js';
-import { connIn, createNetns, type Netns, removeNetnsFile } from './netns.js';
+import { connIn } from './netns.js';
 import { type OverlayIndexes, VXLAN } from './network.js';
 import type { PeerRecords } from './peers.js';
-import { applySettings, wrongSettings } from './settings.js';
 import type { Inspection, Repair, WantedNetwork } from './types.js';
 
 /** One network as it should be. */
@@ -34,33 +34,31 @@ export interface Mended {
   readonly retired: ReadonlySet<RetiredPlace>;
 }
 
-/** Makes namespace, gateway and VXLAN, with the entries of all peers. */
+/** Makes gateway and VXLAN in a namespace that has neither, with the entries of all peers. */
 export async function createNetwork(
-  { home, host }: HostContext,
+  context: HostContext,
+  { netns, settings }: HeldNetns,
   { wanted, peers }: Wish,
 ): Promise<OverlayIndexes> {
-  using netns = createNetns(wanted.netns, home);
-  try {
-    using overlay = connIn(netns, home);
-    applySettings(netns, home);
-    const at = await layoutOf(wanted.dataPlane).create({ home, host, netns, overlay }, wanted);
-    setEntries(overlay, peers, at.vxlan);
-    return at;
-  } catch (error) {
-    removeNetnsFile(wanted.netns);
-    throw error;
-  }
+  using overlay = connIn(netns, context.home);
+  settings.mend();
+  const at = await layoutOf(wanted.dataPlane).create({ ...context, netns, overlay }, wanted);
+  setEntries(overlay, peers, at.vxlan);
+  return at;
 }
 
 /** Makes a network that exists as it is wanted. */
-export async function mendNetwork(context: HostContext, netns: Netns, wish: Wish): Promise<Mended> {
-  const { home } = context;
+export async function mendNetwork(
+  context: HostContext,
+  { netns, settings }: HeldNetns,
+  wish: Wish,
+): Promise<Mended> {
   const { wanted, peers } = wish;
-  using overlay = connIn(netns, home);
+  using overlay = connIn(netns, context.home);
   const inside = { ...context, netns, overlay };
   const layout = layoutOf(wanted.dataPlane);
   const { at, repairs, links = linksOf(overlay) } = await layout.ensure(inside, wanted);
-  repairs.push(...applySettings(netns, home));
+  repairs.push(...settings.mend());
   const { rest, entries } = compareRest(inside, wish, { at, links });
   overlay.run(rest.requests);
   for (const port of rest.unfinished) layout.finish(port, { ...inside, at, mtu: wanted.mtu });
@@ -79,13 +77,12 @@ export async function mendNetwork(context: HostContext, netns: Netns, wish: Wish
 }
 
 /** What `mendNetwork` would find. Changes nothing. */
-export function inspectNetwork(context: HostContext, netns: Netns, wish: Wish): Inspection {
-  const { home } = context;
-  using overlay = connIn(netns, home);
+export function inspectNetwork(context: HostContext, { netns, settings }: HeldNetns, wish: Wish): Inspection {
+  using overlay = connIn(netns, context.home);
   const links = linksOf(overlay);
   const layout = layoutOf(wish.wanted.dataPlane);
   const { gateway, vxlan } = baseFaults(links, wish.wanted, layout);
-  const base = [gateway, vxlan, ...wrongSettings(netns, home)].filter(fault => fault !== undefined);
+  const base = [gateway, vxlan, ...settings.faults()].filter(fault => fault !== undefined);
   // What is to be made anew has nothing to be compared.
   const at = {
     gateway: (gateway === undefined && linkNamed(links, layout.gateway)?.index) || -1,

@@ -1,14 +1,19 @@
 /** Settings of an overlay namespace that netlink does not tell about. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { makeWritable } from './netlink/socket.js';
 import { inside, type Netns } from './netns.js';
 import type { Repair } from './types.js';
 
-export interface Setting {
+interface Setting {
   readonly path: string;
   readonly wanted: '0' | '1';
   /** What it is when it is not so. */
   readonly fault: Repair;
+  /**
+   * Reading it takes the kernel's rtnl lock, 15 ms where others churn namespaces. A file that may be read every second
+   * instead: it changes at once with what a change of the setting brings.
+   */
+  readonly trace?: string;
 }
 
 const nfCall = (name: string): Setting => ({
@@ -27,29 +32,102 @@ const SETTINGS: readonly Setting[] = [
     path: '/proc/sys/net/ipv6/conf/all/addr_gen_mode',
     wanted: '1',
     fault: 'IPv6 link-local addresses: on, wanted off',
+    trace: '/proc/thread-self/net/if_inet6', // the namespace's addresses, those on trial too
   },
 ];
 
-/** Those that this kernel has: without br_netfilter or IPv6 there is nothing to set, and no file. */
-export const presentSettings = () => SETTINGS.filter(({ path }) => existsSync(path));
+/** Long enough for what is asked of a file: a digit, or whether the first lines are as they were. */
+const content = Buffer.alloc(4_096);
 
-/** Sets what is not as it should be, and says what that was. */
-export const applySettings = (netns: Netns, home: Netns): Repair[] =>
-  inside(netns, home, () => {
-    const wrong = presentSettings().filter(isWrong);
-    for (const { path, wanted } of wrong) writeSetting(path, wanted);
+interface Open {
+  readonly fd: number;
+  /** Of the trace, where there is one. */
+  readonly trace: number | undefined;
+  /** What that said. */
+  traced: string;
+}
+
+/** Those of one namespace, held open: each is then one read away, from wherever the thread is. */
+export class Settings implements Disposable {
+  readonly #netns: Netns;
+  readonly #home: Netns;
+  readonly #open = new Map<Setting, Open>();
+
+  constructor(netns: Netns, home: Netns) {
+    this.#netns = netns;
+    this.#home = home;
+    this.#openPresent();
+  }
+
+  /** Whether somebody may have changed one of those that were there at the last look. Waits for nobody. */
+  get hasNews(): boolean {
+    return [...this.#open].some(([setting, open]) => {
+      if (open.trace === undefined) return !this.#isRight(setting);
+      const before = open.traced;
+      open.traced = textOf(open.trace);
+      return open.traced !== before;
+    });
+  }
+
+  /** What is not as it should be. */
+  faults(): Repair[] {
+    return this.#wrong().map(({ fault }) => fault);
+  }
+
+  /** Sets what is not as it should be, and says what that was. */
+  mend(): Repair[] {
+    const wrong = this.#wrong();
+    if (wrong.length === 0) return [];
+    inside(this.#netns, this.#home, () => {
+      for (const { path, wanted } of wrong) writeSetting(path, wanted);
+    });
     return wrong.map(({ fault }) => fault);
-  });
+  }
 
-/** What is not as it should be. */
-export const wrongSettings = (netns: Netns, home: Netns): Repair[] =>
-  inside(netns, home, () =>
-    presentSettings()
-      .filter(isWrong)
-      .map(({ fault }) => fault),
-  );
+  #wrong(): Setting[] {
+    if (this.#open.size < SETTINGS.length) this.#openPresent();
+    return SETTINGS.filter(setting => !this.#isRight(setting));
+  }
 
-const isWrong = ({ path, wanted }: Setting) => !readFileSync(path, 'latin1').startsWith(wanted);
+  /** What this kernel has not cannot be wrong. */
+  #isRight(setting: Setting): boolean {
+    const open = this.#open.get(setting);
+    if (!open) return true;
+    try {
+      return textOf(open.fd).startsWith(setting.wanted);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      // Its module was unloaded. Loaded again it has another file.
+      this.#open.delete(setting);
+      close(open);
+      return true;
+    }
+  }
+
+  /** Without br_netfilter or IPv6 there is nothing to set, and no file; either may be loaded later. */
+  #openPresent(): void {
+    inside(this.#netns, this.#home, () => {
+      for (const setting of SETTINGS) {
+        if (this.#open.has(setting) || !existsSync(setting.path)) continue;
+        const trace = setting.trace === undefined ? undefined : openSync(setting.trace, 'r');
+        const traced = trace === undefined ? '' : textOf(trace);
+        this.#open.set(setting, { fd: openSync(setting.path, 'r'), trace, traced });
+      }
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const open of this.#open.values()) close(open);
+    this.#open.clear();
+  }
+}
+
+const textOf = (fd: number) => content.toString('latin1', 0, readSync(fd, content, 0, content.length, 0));
+
+function close({ fd, trace }: Open): void {
+  closeSync(fd);
+  if (trace !== undefined) closeSync(trace);
+}
 
 /** In a managed plugin /proc/sys is a read-only mount of its own. */
 function writeSetting(path: string, value: string): void {

@@ -64,20 +64,23 @@ interface Pages {
 
 /**
  * The whole range at one revision. etcd looks at every key from where a page begins to the end of what was asked for,
- * whatever the limit: so what may be more than one page is asked for piece by piece.
+ * whatever the limit: so what may be more than one page is asked for piece by piece, more pieces at once while they are
+ * found to be small.
  */
 async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages): AsyncIterable<Page> {
   const whole = endOfPrefix(prefix);
   let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
   let [revision, cluster, limit] = [0, '', PAGE_KEYS];
-  for (;;) {
-    const cut = cuts.find(each => Buffer.from(each).compare(key) > 0);
+  for (let pieces = 1; ; ) {
+    const cut = cuts.filter(each => Buffer.from(each).compare(key) > 0)[pieces - 1];
     range_end = cut === undefined ? whole : Buffer.from(cut);
     const answered = await askPatiently(store, { ...what, key, range_end, limit, revision });
     const { page } = answered;
     if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
     limit = answered.limit;
     yield { entries: page.kvs.map(keyValueOf), revision, cluster };
+    if (page.more) pieces = 1;
+    else if (page.kvs.length < PAGE_KEYS / 4) pieces *= 2;
     const last = page.kvs.at(-1);
     if (page.more && last) key = Buffer.concat([last.key, Buffer.from([0])]);
     else if (range_end.equals(whole)) return;
@@ -128,6 +131,15 @@ export async function readSnapshot(
     ({ revision, cluster } = page);
   }
   return { entries, revision, cluster };
+}
+
+/** The keys of the whole range, without their values. */
+export async function readKeyNames(store: StoreClient, prefix: string): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { entries } of readPages(store, { prefix, what: { keys_only: true } })) {
+    names.push(...entries.map(({ key }) => key));
+  }
+  return names;
 }
 
 /** Hands a snapshot to the reader. Undefined: the signal came. */

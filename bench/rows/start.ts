@@ -139,7 +139,7 @@ async function restarts(lab: BenchLab, agents: BenchAgent[], { networks, say }: 
     });
     await seed(lab.store, records.flatMap(endpointWrites));
     const startedAt = monotonicMs();
-    const agent = await lab.startAgent(0);
+    const agent = await lab.startAgent(0, { awaited: 'plugin socket' });
     agents[0] = agent;
     const added = listeners.map((listener, n) => listener.added(records[n]?.target_veth_mac ?? ''));
     const last = Math.max(...(await Promise.all(added)));

@@ -47,15 +47,21 @@ interface Attempted<N extends Named = Request> {
 
 const DUMP_TRIES = 5; // a dump that others disturb is asked for again
 
+/** Conns of one thread write and receive one after the other, never at once. */
+let shared: { readonly into: Buffer; readonly writer: Writer } | undefined;
+
 export class Conn implements Disposable {
   readonly #fd: number;
-  readonly #into = sharedBuffer();
-  readonly #writer = new Writer();
+  readonly #into: Buffer;
+  readonly #writer: Writer;
   #sequence = 0;
 
   /** A socket in the namespace that the thread is in now. */
   constructor() {
     this.#fd = openRouteSocket();
+    shared ??= { into: Buffer.alloc(RECEIVE_BYTES), writer: new Writer() };
+    this.#into = shared.into;
+    this.#writer = shared.writer;
   }
 
   /**
@@ -185,13 +191,6 @@ export class Conn implements Disposable {
 
 /** Message types come in fours: new, delete, get, set (linux/rtnetlink.h). */
 const isChange = ({ type }: Request) => (type & 3) !== 2;
-
-let buffer: Buffer | undefined;
-/** Conns of one thread receive one after the other, never at once. */
-const sharedBuffer = () => {
-  buffer ??= Buffer.alloc(RECEIVE_BYTES);
-  return buffer;
-};
 
 /** Flags of all messages of a packet together, and the type of the last, which alone can end a dump. */
 function surveyOf(packet: Buffer): { flags: number; lastType: number } {

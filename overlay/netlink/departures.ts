@@ -6,7 +6,14 @@ import type { MacAddress } from '../../model/scalars.js';
 import { messagesOf } from './codec.js';
 import { RECEIVE_BYTES, REMOVAL_GROUP, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from './constants.js';
 import { parseLink } from './link.js';
-import { closeFd, listenEverywhere, openRouteSocket, receiveQueued, subscribe } from './socket.js';
+import {
+  closeFd,
+  listenEverywhere,
+  membership,
+  openRouteSocket,
+  receiveQueued,
+  subscribe,
+} from './socket.js';
 
 let buffer: Buffer | undefined;
 
@@ -18,7 +25,7 @@ export class Departures implements Disposable {
   constructor() {
     this.#fd = openRouteSocket();
     listenEverywhere(this.#fd);
-    subscribe(this.#fd, [RTNLGRP_LINK], 'on');
+    subscribe(this.#fd, membership(this.#fd, [RTNLGRP_LINK]));
   }
 
   /** Whose interfaces should be there. */

@@ -185,7 +185,9 @@ export interface LinkChange {
 export const setLink = (at: { index?: number; name?: IfName }, change: LinkChange): Request => ({
   type: k.RTM_SETLINK,
   flags: 0,
-  what: `link set dev ${at.name ?? at.index} ${Object.entries(change).flat().join(' ')}`,
+  get what() {
+    return `link set dev ${at.name ?? at.index} ${Object.entries(change).flat().join(' ')}`;
+  },
   write: writer => {
     writer.ifinfo(at.index ?? 0, change.up);
     if (at.name) writer.attributeText(k.IFLA_IFNAME, at.name);
@@ -225,6 +227,9 @@ export const delGroup = (group: number, nsid?: number): Request => ({
     if (nsid !== undefined) writer.attributeU32(k.IFLA_TARGET_NETNSID, nsid);
   },
 });
+
+/** Of a link that comes or goes; 0: none. */
+export const groupOf = (payload: Buffer) => u32Of(attributesOf(payload, 16).get(k.IFLA_GROUP)) ?? 0;
 
 /** A link of a dump or an answer; undefined for any other message. */
 export function parseLink(message: Message): Link | undefined {

@@ -7,13 +7,16 @@ import {
   NUD_NOARP,
   NUD_PERMANENT,
   RECEIVE_BYTES,
+  REMOVAL_GROUP,
+  RTM_DELLINK,
   RTM_GETNEIGH,
   RTM_NEWNEIGH,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
 } from './constants.js';
-import { closeFd, openRouteSocket, receiveQueued, subscribe } from './socket.js';
+import { groupOf } from './link.js';
+import { closeFd, membership, openRouteSocket, receiveQueued, subscribe } from './socket.js';
 
 const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR];
 const STATE_AT = 8; // ndm_state in struct ndmsg (linux/neighbour.h)
@@ -22,15 +25,18 @@ let buffer: Buffer | undefined;
 
 export class Monitor implements Disposable {
   readonly #fd: number;
+  readonly #all: Buffer;
+  readonly #none: Buffer;
   #listening = false;
-  #muted = 0;
+  #muted = 1;
   /** There was news, and nobody has looked yet: more of it would say nothing new. */
   #told = false;
 
-  /** Of the namespace that the thread is in now. */
+  /** Of the namespace that the thread is in now. Muted: whoever holds a namespace is about to work there. */
   constructor() {
     this.#fd = openRouteSocket();
-    this.#update();
+    this.#all = membership(this.#fd, GROUPS);
+    this.#none = membership(this.#fd, []);
   }
 
   /** Whether somebody else may have changed something since `looked`. */
@@ -68,7 +74,7 @@ export class Monitor implements Disposable {
     const listen = this.#muted === 0 && !this.#told;
     if (listen === this.#listening) return;
     this.#listening = listen;
-    subscribe(this.#fd, GROUPS, listen ? 'on' : 'off');
+    subscribe(this.#fd, listen ? this.#all : this.#none);
   }
 
   [Symbol.dispose](): void {
@@ -76,10 +82,14 @@ export class Monitor implements Disposable {
   }
 }
 
-/** Neighbours that come, go and are asked for by themselves are none of ours, which are permanent. */
+/**
+ * Neighbours that come, go and are asked for by themselves are none of ours, which are permanent; and what we took out of
+ * use goes a while later.
+ */
 function isNews(packet: Buffer): boolean {
   for (const { type, payload } of messagesOf(packet)) {
     if (type === RTM_GETNEIGH) continue;
+    if (type === RTM_DELLINK && groupOf(payload) === REMOVAL_GROUP) continue;
     if (type !== RTM_NEWNEIGH) return true;
     if ((payload.readUInt16LE(STATE_AT) & (NUD_PERMANENT | NUD_NOARP)) !== 0) return true;
   }

@@ -21,9 +21,7 @@ import {
   MS_NOSUID,
   MS_REMOUNT,
   MSG_DONTWAIT,
-  NETLINK_ADD_MEMBERSHIP,
   NETLINK_CAP_ACK,
-  NETLINK_DROP_MEMBERSHIP,
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
   NETLINK_LISTEN_ALL_NSID,
@@ -41,6 +39,7 @@ const libc = koffi.load('libc.so.6');
 const calls = {
   socket: libc.func('socket', 'int', ['int', 'int', 'int']),
   bind: libc.func('bind', 'int', ['int', 'void *', 'uint32_t']),
+  getsockname: libc.func('getsockname', 'int', ['int', 'void *', 'void *']),
   setsockopt: libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint32_t']),
   send: libc.func('send', 'intptr_t', ['int', 'void *', 'size_t', 'int']),
   recv: libc.func('recv', 'intptr_t', ['int', 'void *', 'size_t', 'int']),
@@ -122,11 +121,25 @@ export function sendSlowly(fd: number, bytes: Uint8Array): Promise<void> {
 /** Bytes received into `into`; blocks. */
 export const receive = (fd: number, into: Uint8Array) => check(calls.recv(fd, into, into.length, 0), 'recv');
 
-/** Notifications of these groups (linux/rtnetlink.h) are queued from now on, or no more. */
-export function subscribe(fd: number, groups: readonly number[], wish: 'on' | 'off'): void {
-  const option = wish === 'on' ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
-  for (const group of groups) setOption(fd, SOL_NETLINK, option, group);
+/**
+ * For `subscribe`: struct sockaddr_nl of the socket itself, with groups of linux/rtnetlink.h, which are those below 33.
+ * A bind of a socket that is bound exchanges all of its groups at once, where setsockopt would take one after the other.
+ */
+export function membership(fd: number, groups: readonly number[]): Buffer {
+  const address = Buffer.alloc(12);
+  const length = Buffer.alloc(4);
+  length.writeInt32LE(address.length);
+  check(calls.getsockname(fd, address, length), 'getsockname');
+  address.writeUInt32LE(
+    groups.reduce((mask, group) => mask | (1 << (group - 1)), 0),
+    8,
+  );
+  return address;
 }
+
+/** From now on notifications of the membership's groups are queued, and no others. */
+export const subscribe = (fd: number, address: Buffer) =>
+  check(calls.bind(fd, address, address.length), 'bind');
 
 /** Notifications of all namespaces that have a number in the socket's own come, too. */
 export const listenEverywhere = (fd: number) => setOption(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
