@@ -1,6 +1,6 @@
 /**
- * The overlay namespaces of this host, as the kernel worker serves them. No state but open descriptors of the home
- * namespace: everything else is read from the kernel when it is needed.
+ * The overlay namespaces of this host, as the kernel worker serves them. No state but open descriptors and, as a guess, what
+ * was seen where: everything else is read from the kernel when it is needed.
  */
 import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
