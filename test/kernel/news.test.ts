@@ -34,7 +34,7 @@ afterEach(() => lab[Symbol.asyncDispose]());
 
 const isTold = () => until(() => told.length > 0, { what: 'the change is told', timeoutMs: 2_000 });
 
-// Without a macvlan the VXLAN is told to be another, and compared once more.
+// A macvlan that goes is told as a change of the VXLAN, which is compared once more.
 describe('onChange() on a bridge', () => {
   beforeEach(() => open('bridge'));
 
