@@ -84,12 +84,12 @@ export class BenchAgent implements AsyncDisposable {
       await sleep(POLL_MS);
     }
     const agent = new BenchAgent(host, daemon, plugin, performance.now() - startedAt);
-    if (awaited === 'service') await agent.untilServing();
+    if (awaited === 'service') await agent.#untilServing();
     return agent;
   }
 
   /** Docker's calls are refused for as long as etcd has not confirmed the host's name. */
-  async untilServing(): Promise<void> {
+  async #untilServing(): Promise<void> {
     const client = new ApiClient(this.host.namespaces.path(API_SOCKET));
     const serving = async () => (await client.status()).name.state === 'held';
     const what = `the agent on ${this.host.name} has its name`;

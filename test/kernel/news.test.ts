@@ -18,15 +18,12 @@ async function open(dataPlane: DataPlane): Promise<void> {
   const [netns] = await lab.hosts('h1');
   host = await startHost(lab, netns, 1, dataPlane);
   container = await lab.netns('c2');
-  await host.kernel.reconcile(
-    host.wanted({ ports: [portIn(container, 2)], peers: [peerAt('10.99.0.9', 9)] }),
-  );
+  const wanted = host.wanted({ ports: [portIn(container, 2)], peers: [peerAt('10.99.0.9', 9)] });
+  await host.kernel.reconcile(wanted);
   await plugOn(host, portIn(container, 2));
   // What the kernel tells a moment later asks for a compare, as the engine makes it.
   await new Promise(resolve => setTimeout(resolve, QUIET_MS));
-  await host.kernel.reconcile(
-    host.wanted({ ports: [portIn(container, 2)], peers: [peerAt('10.99.0.9', 9)] }),
-  );
+  await host.kernel.reconcile(wanted);
   told = [];
   host.kernel.onChange(path => told.push(path));
 }
