@@ -1,5 +1,5 @@
 /** `CONNECT /networks/{id or name}?ip=&port=` as it stands in the request's first line. Pure. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
 import { scalar } from '../model/records.js';

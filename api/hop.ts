@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { PeerHost } from '../engine/dial.js';
 import { UnavailableError } from '../model/errors.js';
 import type { HostName } from '../model/scalars.js';

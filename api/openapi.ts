@@ -1,5 +1,5 @@
 /** The API's description for machines (OpenAPI 3.1), made of the very schemas that check its requests. */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   EndpointAnswer,
   EndpointCreate,

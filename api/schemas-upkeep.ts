@@ -1,5 +1,5 @@
 /** What /verify, /repair and /gc answer. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Difference } from '../engine/difference.js';
 import type { Leak } from '../engine/gc.js';
 

@@ -1,5 +1,5 @@
 /** What the HTTP API takes and answers. The requests are checked with these, and the OpenAPI document is made of them. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Host } from '../engine/hosts.js';
 import { DATA_PLANES } from '../model/data-plane.js';
 import * as records from '../model/records.js';

@@ -4,7 +4,7 @@
  * nothing half done; after a crash the same call goes on where it ended.
  */
 import { randomUUID } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, type FreeStep, type OwnerCheck } from '../ipam/changes.js';
 import { ConflictError, NotFoundError } from '../model/errors.js';

@@ -3,7 +3,7 @@
  * follow from Docker's, and nothing in their records says that Docker has them: only `docker-endpoints/` does. Each
  * gets our part of the record, and is an endpoint like any other from then on.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { Pool } from '../ipam/pool.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { scalar } from '../model/records.js';

@@ -1,5 +1,5 @@
 /** What etcd knows of a host: a record that lasts, and a presence that lives as long as its agent renews it. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { scalar } from './records.js';
 import { parseHostName, parseIpAddress } from './scalars.js';
 

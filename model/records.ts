@@ -2,7 +2,7 @@
  * The objects of a SAND cluster as they stand in etcd and travel over the HTTP API: names and JSON keys are
  * fixed by what existing agents read and write. Unknown keys are ignored, ours are optional for everyone else.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { DATA_PLANES, type DataPlane } from './data-plane.js';
 import {
   type Cidr,

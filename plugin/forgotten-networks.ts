@@ -5,7 +5,7 @@
  */
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Engine } from '../engine/engine.js';
 import { describeError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';

@@ -1,5 +1,5 @@
 /** Docker's requests to a remote network and IPAM driver, as libnetwork sends them (docker 20.10, API 1.41). */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const text = z.string();
 /** Docker's are hexadecimal, Swarm's base 36. They are parts of keys in etcd: a slash would make another key. */
