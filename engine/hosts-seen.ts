@@ -2,7 +2,6 @@
 
 import { HostRecord, Presence } from '../model/host-record.js';
 import type { Logger } from '../model/log.js';
-import type { Peer } from '../model/records.js';
 import type { HostName } from '../model/scalars.js';
 import type { KeyValue } from '../store/client.js';
 import type { HostKey } from '../store/keys.js';
@@ -90,11 +89,6 @@ export class HostsSeen implements Disposable {
   isCutOff(hostname: HostName): boolean {
     const state = this.state(hostname);
     return state === 'removed' || (state === 'gone' && this.#entries.get(hostname)?.overdue === 'over');
-  }
-
-  /** The peers that can be reached, as far as is known. */
-  reachable(peers: Iterable<Peer>): Peer[] {
-    return [...peers].filter(({ hostname }) => !this.isCutOff(hostname));
   }
 
   put(at: HostKey, entry: KeyValue): void {

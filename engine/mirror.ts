@@ -95,9 +95,10 @@ export class Mirror {
     return this.#endpoints.table.hasPeerOn(this.#list(id), hostname);
   }
 
-  /** Those that bear an address which no older endpoint bears: what the kernel is to be told. */
-  neighbours(id: NetworkId): Iterable<Peer> {
-    return this.#endpoints.table.rightful(this.#list(id));
+  /** Of other hosts that can be reached, with an address that no older one bears; packed, as the kernel is told. */
+  neighbours(id: NetworkId): Uint8Array {
+    const isWanted = (hostname: HostName) => hostname !== this.#host && !this.hosts.isCutOff(hostname);
+    return this.#endpoints.table.packRightful(this.#list(id), isWanted);
   }
 
   /** The endpoint whose record bears an address; of two, the older. */

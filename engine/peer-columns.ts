@@ -78,10 +78,15 @@ export class PeerColumns {
     this.#link('nextAddress', row);
   }
 
-  addressOf(row: number): IpAddress {
+  /** Of IPv4 its 32 bits. */
+  rawAddressOf(row: number): IpAddress | number {
     const long = this.#long.size > 0 ? this.#long.get(row) : undefined;
-    if (long !== undefined) return long;
-    const word = this.columns.addresses[row] ?? 0;
+    return long ?? this.columns.addresses[row] ?? 0;
+  }
+
+  addressOf(row: number): IpAddress {
+    const word = this.rawAddressOf(row);
+    if (typeof word !== 'number') return word;
     return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}` as IpAddress;
   }
 
@@ -123,6 +128,18 @@ export class PeerColumns {
       if (this.#long.size === 0 || this.addressOf(row) === address) rows.push(row);
     }
     return rows;
+  }
+
+  /** Whether another of its network bears the address. */
+  sharesAddress(row: number): boolean {
+    const { networks, addresses } = this.columns;
+    const [network = 0, word = 0] = [networks[row], addresses[row]];
+    let other = this.#first('nextAddress', hashOfAddress(network, word));
+    for (; other !== NO_ROW; other = this.#next('nextAddress', other)) {
+      if (other === row || networks[other] !== network || addresses[other] !== word) continue;
+      if (this.#long.size === 0 || this.addressOf(other) === this.addressOf(row)) return true;
+    }
+    return false;
   }
 
   #hasId(row: number, words: Uint32Array): boolean {

@@ -4,6 +4,7 @@
  */
 import type { Peer } from '../model/records.js';
 import type { EndpointId, HostName, IpAddress, NetworkId } from '../model/scalars.js';
+import { PeerPacker } from '../overlay/peers.js';
 import { Homes } from './homes.js';
 import { NO_ROW, PeerColumns } from './peer-columns.js';
 
@@ -81,13 +82,28 @@ export class PeerTable {
     for (const row of this.#rowsOf(list)) yield this.peer(row);
   }
 
-  /** Without those whose address an older one bears. */
-  *rightful(list: PeerList | undefined): Iterable<Peer> {
-    if (!list) return;
+  /** Packed by `PeerPacker`: those on hosts that are wanted, without those whose address an older one bears. */
+  packRightful(list: PeerList | undefined, isWanted: (hostname: HostName) => boolean): Uint8Array {
+    const packer = new PeerPacker(list?.size ?? 0);
+    const { homes, macs } = this.#rows.columns;
+    const vteps = new Map<number, IpAddress | undefined>();
     for (const row of this.#rowsOf(list)) {
-      const peer = this.peer(row);
-      if (this.#oldest(this.#rows.bearers(list.number, peer.address)) === row) yield peer;
+      const number = homes[row] ?? 0;
+      if (!vteps.has(number)) {
+        const { hostname, vtep } = this.#homes.at(number);
+        vteps.set(number, isWanted(hostname) ? vtep : undefined);
+      }
+      const vtep = vteps.get(number);
+      if (vtep === undefined || !this.#isRightful(row)) continue;
+      packer.add(macs, row * 6, this.#rows.rawAddressOf(row), vtep);
     }
+    return packer.packed;
+  }
+
+  #isRightful(row: number): boolean {
+    const rows = this.#rows;
+    if (!rows.sharesAddress(row)) return true;
+    return this.#oldest(rows.bearers(rows.columns.networks[row] ?? 0, rows.addressOf(row))) === row;
   }
 
   hasPeerOn(list: PeerList | undefined, hostname: HostName): boolean {

@@ -159,7 +159,7 @@ export class Reconciler implements AsyncDisposable {
     return wantedNetwork(host, network, {
       ports: this.ports.wanted(id),
       leaving: this.ports.leavingInterfaces(),
-      peers: mirror.hosts.reachable(mirror.neighbours(id)),
+      peers: mirror.neighbours(id),
     });
   }
 

@@ -2,7 +2,6 @@
 import { ConflictError } from '../model/errors.js';
 import { dataPlaneOf, type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
 import type { HostName, IfName, NetnsPath, NetworkId } from '../model/scalars.js';
-import { packPeers } from '../overlay/peers.js';
 import type { RemotePeer, Underlay, WantedNetwork, WantedPort } from '../overlay/types.js';
 import { type HostSettings, netnsOf, overlayVethOf, targetVethOf, VXLAN_OVERHEAD } from './host.js';
 
@@ -41,7 +40,7 @@ export const remotePeersOf = (peers: Iterable<Peer>, host: HostName): RemotePeer
 export function wantedNetwork(
   host: HostSettings,
   network: Network,
-  parts: Pick<WantedNetwork, 'ports' | 'leaving'> & { readonly peers: Iterable<Peer> },
+  parts: Pick<WantedNetwork, 'ports' | 'leaving' | 'peers'>,
 ): WantedNetwork | undefined {
   const { ports, leaving, peers } = parts;
   if (ports.length === 0) return undefined;
@@ -58,7 +57,7 @@ export function wantedNetwork(
     gateway: record.gateway,
     ports,
     leaving,
-    peers: packPeers(remotePeersOf(peers, host.name)),
+    peers,
   };
 }
 

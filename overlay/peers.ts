@@ -13,24 +13,54 @@ const ADDRESS_AT = 8;
 const VTEP_AT = 24;
 
 export function packPeers(peers: readonly RemotePeer[]): Uint8Array {
-  const packed = new Uint8Array(peers.length * RECORD_BYTES);
-  // Hosts are few: the bytes of a VTEP are made once, and copied from the record that had it first.
-  const first = new Map<IpAddress, number>();
-  let at = 0;
+  const packer = new PeerPacker(peers.length);
+  const bytes = new Uint8Array(6);
   for (const { address, mac, vtep } of peers) {
-    writeMac(mac, packed, at + MAC_AT);
-    packed[at + ADDRESS_LENGTH_AT] = writeIp(address, packed, at + ADDRESS_AT);
-    const known = first.get(vtep);
+    writeMac(mac, bytes, 0);
+    packer.add(bytes, 0, address, vtep);
+  }
+  return packer.packed;
+}
+
+/** Packs one after the other, also for those who keep peers as bytes: a text of each would cost more than all else. */
+export class PeerPacker {
+  readonly #packed: Uint8Array;
+  #at = 0;
+  // Hosts are few: the bytes of a VTEP are made once, and copied from the record that had it first.
+  readonly #first = new Map<IpAddress, number>();
+
+  constructor(most: number) {
+    this.#packed = new Uint8Array(most * RECORD_BYTES);
+  }
+
+  /** The MAC is read from `macs` at `macAt`; an IPv4 address may be given as its 32 bits. */
+  add(macs: Uint8Array, macAt: number, address: IpAddress | number, vtep: IpAddress): void {
+    const [packed, at] = [this.#packed, this.#at];
+    for (let i = 0; i < 6; i++) packed[at + MAC_AT + i] = macs[macAt + i] ?? 0;
+    packed[at + ADDRESS_LENGTH_AT] =
+      typeof address === 'number'
+        ? writeWord(address, packed, at + ADDRESS_AT)
+        : writeIp(address, packed, at + ADDRESS_AT);
+    const known = this.#first.get(vtep);
     if (known === undefined) {
-      first.set(vtep, at);
+      this.#first.set(vtep, at);
       packed[at + VTEP_LENGTH_AT] = writeIp(vtep, packed, at + VTEP_AT);
     } else {
       packed[at + VTEP_LENGTH_AT] = packed[known + VTEP_LENGTH_AT] ?? 0;
       packed.copyWithin(at + VTEP_AT, known + VTEP_AT, known + RECORD_BYTES);
     }
-    at += RECORD_BYTES;
+    this.#at += RECORD_BYTES;
   }
-  return packed;
+
+  get packed(): Uint8Array {
+    return this.#at === this.#packed.length ? this.#packed : this.#packed.slice(0, this.#at);
+  }
+}
+
+/** Four bytes in network order. */
+function writeWord(word: number, into: Uint8Array, at: number): number {
+  for (let i = 0; i < 4; i++) into[at + i] = word >>> (24 - 8 * i);
+  return 4;
 }
 
 export function unpackPeers(packed: Uint8Array): RemotePeer[] {

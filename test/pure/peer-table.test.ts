@@ -8,6 +8,7 @@ import {
   parseIpAddress,
   parseMacAddress,
 } from '../../model/scalars.js';
+import { unpackPeers } from '../../overlay/peers.js';
 
 const any = <T>(list: readonly T[]) => list[Math.floor(Math.random() * list.length)] as T;
 const times = <T>(count: number, make: (n: number) => T) => Array.from({ length: count }, (_, n) => make(n));
@@ -57,7 +58,10 @@ function compare(table: PeerTable, model: Model): void {
       expect(table.bearer(list, address)).toEqual(model.bearers(list, address)[0]?.peer);
     }
     const rightful = [...known.values()].filter(each => model.bearers(list, each.peer.address)[0] === each);
-    expect([...table.rightful(list)]).toEqual(rightful.map(({ peer }) => peer));
+    const isWanted = (hostname: Peer['hostname']) => hostname !== HOSTS[0];
+    const wanted = rightful.map(({ peer }) => peer).filter(({ hostname }) => isWanted(hostname));
+    const packed = unpackPeers(table.packRightful(list, isWanted));
+    expect(packed).toEqual(wanted.map(({ address, mac, vtep }) => ({ address, mac, vtep })));
     for (const { peer, modified } of known.values()) {
       expect(table.revisionOf(table.find(list, peer.endpointId))).toBe(modified);
       counts.set(peer.hostname, (counts.get(peer.hostname) ?? 0) + 1);
