@@ -28,7 +28,12 @@ export class HeldNetns implements Disposable {
     this.#home = home;
     this.#inode = fstatSync(netns.fd).ino;
     this.monitor = inside(netns, home, () => new Monitor());
-    this.settings = new Settings(netns, home);
+    try {
+      this.settings = new Settings(netns, home);
+    } catch (error) {
+      this.monitor[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Undefined: there is no such namespace. */

@@ -56,7 +56,12 @@ export class Settings implements Disposable {
   constructor(netns: Netns, home: Netns) {
     this.#netns = netns;
     this.#home = home;
-    this.#openPresent();
+    try {
+      this.#openPresent();
+    } catch (error) {
+      this[Symbol.dispose](); // where descriptors have run out, none is to be lost
+      throw error;
+    }
   }
 
   /** Whether somebody may have changed one of those that were there at the last look. Waits for nobody. */
