@@ -113,7 +113,7 @@ it.each(WAYS)(
     const before = await Promise.all([ANT, BEE, CAT].map(descriptors));
     expect(await flood(on, 1_000)).toEqual(all);
     const resident = await residentMiB(on);
-    for (let count = 0; count < 3; count += 1) expect(await flood(on, 1_000)).toEqual(all);
+    for (let count = 0; count < 6; count += 1) expect(await flood(on, 1_000)).toEqual(all);
     await until(
       async () => {
         const now = await Promise.all([ANT, BEE, CAT].map(descriptors));
@@ -122,8 +122,9 @@ it.each(WAYS)(
       },
       { what: `no more descriptors than ${JSON.stringify(before)} are open` },
     );
-    // 3,000 tunnels more; one that stayed would hold some 50 KiB.
-    expect((await residentMiB(on)) - resident).toBeLessThan(50);
+    // What is closed waits for the collector, 66 MiB at most in ten rounds. One that stayed would hold some 50 KiB, the
+    // 6,000 together 300 MiB.
+    expect((await residentMiB(on)) - resident).toBeLessThan(100);
   },
   120_000,
 );
