@@ -135,17 +135,19 @@ export class Endpoints implements AsyncDisposable {
       reconciler.ports.joined(record.network_id, record.id);
       return ifName;
     } catch (error) {
+      // Whoever removes it may not have come through with etcd yet.
+      const isRemoved = reconciler.ports.isLeaving(record.id);
       await this.#unplug(record);
       reconciler.ports.left(record.id);
-      throw this.#removal(record) ?? error;
+      throw this.#removal(record, isRemoved) ?? error;
     }
   }
 
   /** Who removes an endpoint, or its network, takes the ground away under whoever makes its interface. */
-  #removal({ id, network_id }: EndpointRecord): NotFoundError | undefined {
+  #removal({ id, network_id }: EndpointRecord, isRemoved: boolean): NotFoundError | undefined {
     const { mirror } = this.#deps;
     if (!mirror.network(network_id)) return networkGone(network_id);
-    if (mirror.localEndpoint(id)) return undefined;
+    if (mirror.localEndpoint(id) && !isRemoved) return undefined;
     return new NotFoundError(`Endpoint ${id} was removed while its interface was made`, { endpoint_id: id });
   }
 

@@ -111,21 +111,46 @@ describe('POST /endpoints with activation', () => {
     expect(stored.map(({ target_veth_name }) => target_veth_name).sort()).toEqual(wanted);
   });
 
-  it('is refused when its network is removed before the kernel has got to it', async () => {
-    const { id } = await ant.network();
+  /** A record whose interface is to be made, and a queue before the kernel. */
+  const recorded = async (networkId: string) => {
     const { endpoints, options } = ant.host.engine;
     const netns = parseNetnsPath((await lab.netns('one')).path);
     const purpose = { kind: 'netns', netns, ifName: parseIfName('sand0') } as const;
     const record = await endpoints.create({
-      ...{ id: newEndpointId(), networkId: parseNetworkId(id), purpose },
+      ...{ id: newEndpointId(), networkId: parseNetworkId(networkId), purpose },
       address: undefined,
       mac: undefined,
     });
-    const others = Array.from({ length: 300 }, () => options.kernel.underlay(options.host.vtep));
+    const queue = Array.from({ length: 300 }, () => options.kernel.underlay(options.host.vtep));
+    return { endpoints, record, queue: Promise.all(queue) };
+  };
+
+  it('is refused when its network is removed before the kernel has got to it', async () => {
+    const { id } = await ant.network();
+    const { endpoints, record, queue } = await recorded(id);
     const refused = expect(endpoints.plug(record)).rejects.toMatchObject({ kind: 'not-found' });
     await ant.api.delete(`/networks/${id}?force=true`);
     await refused;
-    await Promise.all(others);
+    await queue;
+  });
+
+  it('is refused in the same way while etcd has not confirmed yet that it is removed', async () => {
+    const { id } = await ant.network();
+    const { endpoints, record, queue } = await recorded(id);
+    const refused = expect(endpoints.plug(record)).rejects.toMatchObject({ kind: 'not-found' });
+    etcd.pause();
+    try {
+      const joining = async () => ant.host.engine.reconciler.ports.isJoining(record.network_id, record.id);
+      await until(joining, { what: 'its interface is about to be made', everyMs: 1 });
+      const removed = endpoints.remove(record.id);
+      await refused;
+      etcd.resume();
+      await removed;
+    } finally {
+      etcd.resume();
+    }
+    await queue;
+    expect((await ant.api.get(`/endpoints?network_id=${id}`)).body.endpoints).toEqual([]);
   });
 
   it('gives the address and the MAC that are asked for, and refuses taken ones with 409', async () => {
