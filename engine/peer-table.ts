@@ -134,7 +134,7 @@ export class PeerTable {
     else {
       this.#homes.leave(rows.columns.homes[row] ?? 0);
       const from = rows.addressOf(row);
-      left = from !== peer.address && this.#isShared(list, from);
+      left = from !== peer.address && rows.sharesAddress(row);
       if (from !== peer.address) rows.setAddress(row, peer.address);
     }
     const { columns } = rows;
@@ -143,12 +143,12 @@ export class PeerTable {
     columns.modified[row] = modified;
     columns.seen[row] = 1;
     if (created > 0 || known === undefined) columns.created[row] = created;
-    return this.#isShared(list, peer.address) || left;
+    return rows.sharesAddress(row) || left;
   }
 
   /** Tells the same. */
   remove(list: PeerList, row: number): boolean {
-    const shared = this.#isShared(list, this.#rows.addressOf(row));
+    const shared = this.#rows.sharesAddress(row);
     this.#homes.leave(this.#rows.columns.homes[row] ?? 0);
     this.#cut(list, row);
     this.#rows.drop(row);
@@ -186,10 +186,6 @@ export class PeerTable {
   *#rowsOf(list: PeerList | undefined): Iterable<number> {
     for (let row = list?.first ?? NO_ROW; row !== NO_ROW; row = this.#rows.columns.next[row] ?? NO_ROW)
       yield row;
-  }
-
-  #isShared(list: PeerList, address: IpAddress): boolean {
-    return this.#rows.bearers(list.number, address).length > 1;
   }
 
   #oldest(rows: readonly number[]): number | undefined {
