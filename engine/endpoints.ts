@@ -24,8 +24,7 @@ import {
   endpointRecord,
   recordWrites,
 } from './endpoint-record.js';
-import { endpointIdOf, type HostSettings } from './host.js';
-import { Inheritance } from './inheritance.js';
+import type { HostSettings } from './host.js';
 import type { Journal } from './journal.js';
 import type { Mirror } from './mirror.js';
 import type { Networks } from './networks.js';
@@ -53,18 +52,15 @@ export interface EndpointRemoval {
 export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
   readonly #sandboxes: Sandboxes;
-  readonly #inheritance: Inheritance;
 
   constructor(deps: EndpointsDependencies) {
-    const { store, keys, mirror, log } = deps;
+    const { mirror, log } = deps;
     this.#deps = deps;
     this.#sandboxes = new Sandboxes({ mirror, log, write: record => this.rewrite(record) });
-    this.#inheritance = new Inheritance({ store, keys, mirror, log });
   }
 
   /**
-   * Writes the endpoint with its address; a repeated call answers what the first one made. Its interface is `join`'s
-   * or `plug`'s.
+   * Writes the endpoint with its address; a repeated call answers what the first one made. Its interface is `plug`'s.
    * @throws NotFoundError: the network. ConflictError: the address is taken. ExhaustedError. UnavailableError.
    */
   async create(wish: EndpointWish): Promise<EndpointRecord> {
@@ -102,28 +98,6 @@ export class Endpoints implements AsyncDisposable {
   }
 
   /**
-   * Makes the interface of an endpoint, for Docker to move: the kernel's work alone, since the record has said since
-   * its creation that there is to be one.
-   * @throws NotFoundError, ConflictError: the underlay is too small. KernelError.
-   */
-  async join(dockerEndpointId: string, sandbox: NetnsPath): Promise<IfName> {
-    const { mirror, log } = this.#deps;
-    const id = await this.#idOf(dockerEndpointId);
-    const found = id && mirror.localEndpoint(id);
-    if (!found) {
-      throw new NotFoundError(`Endpoint ${dockerEndpointId} does not exist on this host`, {
-        docker_endpoint_id: dockerEndpointId,
-      });
-    }
-    // Made by the original, which says so at the join only.
-    if (!found.active) await this.rewrite({ ...found, active: true });
-    const ifName = await this.plug({ ...found, target_netns_path: sandbox });
-    this.#sandboxes.note(id, sandbox);
-    log.info('endpoint joined', { endpoint_id: id, network_id: found.network_id, sandbox });
-    return ifName;
-  }
-
-  /**
    * Makes the interface of an endpoint, and its network when it is the first here; answers the interface's name.
    * @throws NotFoundError: the endpoint or its network was removed meanwhile. ConflictError. ExhaustedError. KernelError.
    */
@@ -149,6 +123,11 @@ export class Endpoints implements AsyncDisposable {
     if (!mirror.network(network_id)) return networkGone(network_id);
     if (mirror.localEndpoint(id) && !isRemoved) return undefined;
     return new NotFoundError(`Endpoint ${id} was removed while its interface was made`, { endpoint_id: id });
+  }
+
+  /** Docker has said where its container's namespace is. */
+  placed(id: EndpointId, sandbox: NetnsPath): void {
+    this.#sandboxes.note(id, sandbox);
   }
 
   /** The namespace of an endpoint's container, which the record of Docker's gets a moment after the container. */
@@ -192,51 +171,6 @@ export class Endpoints implements AsyncDisposable {
     const record = this.#deps.mirror.localEndpoint(id);
     if (record) await this.rewrite({ ...record, target_veth_name: ifName });
   }
-
-  /** The container has left; its endpoint goes with the call that follows. */
-  async leave(dockerEndpointId: string): Promise<void> {
-    const { mirror, reconciler, log } = this.#deps;
-    const id = await this.#idOf(dockerEndpointId).catch(error => {
-      log.debug('endpoint not known without etcd', {
-        docker_id: dockerEndpointId,
-        err: describeError(error),
-      });
-    });
-    const record = id && mirror.localEndpoint(id);
-    if (record) reconciler.ports.leave(record.id, portOf(record).overlayVeth);
-  }
-
-  /** Removes an endpoint of this host. Unknown ones are gone already. Answered while etcd is away, too. */
-  async removeDocker(dockerEndpointId: string): Promise<void> {
-    const { mirror, journal, reconciler } = this.#deps;
-    const known = this.#knownIdOf(dockerEndpointId);
-    if (known) return this.remove(known);
-    const kept = { kind: 'docker-endpoint', docker_endpoint_id: dockerEndpointId } as const;
-    // Without a first snapshot nobody can say that it does not exist.
-    if (mirror.revision === 0) return journal.add(kept);
-    await journal.orKeep(kept, async () => {
-      const id = await this.#inheritance.find(dockerEndpointId);
-      if (id) await this.remove(id);
-      else reconciler.ports.left(endpointIdOf(dockerEndpointId));
-    });
-  }
-
-  /** Our id of Docker's endpoint, from etcd where an agent of the original made it. @throws UnavailableError. */
-  async #idOf(dockerEndpointId: string): Promise<EndpointId | undefined> {
-    const known = this.#knownIdOf(dockerEndpointId);
-    return known || !this.#deps.store.answering ? known : this.#inheritance.find(dockerEndpointId);
-  }
-
-  /** It follows from Docker's, unless an agent of the original made the endpoint. */
-  #knownIdOf(dockerEndpointId: string): EndpointId | undefined {
-    const { mirror } = this.#deps;
-    const id = endpointIdOf(dockerEndpointId);
-    if (mirror.localEndpoint(id)) return id;
-    return mirror.localEndpoints().find(({ docker }) => docker?.endpoint_id === dockerEndpointId)?.id;
-  }
-
-  /** Takes over what Docker started under an agent of the original. @throws UnavailableError. */
-  inherit = (): Promise<void> => this.#inheritance.takeUp();
 
   /** `address`: a reservation until Docker returns it, when it is Docker's (the default), or free at once. */
   async remove(id: EndpointId, { address = 'kept' }: EndpointRemoval = {}): Promise<void> {

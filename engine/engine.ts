@@ -10,6 +10,7 @@ import { follow } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { Departed } from './departed.js';
 import { Dialer } from './dial.js';
+import { DockerEndpoints } from './docker-endpoints.js';
 import { Endpoints } from './endpoints.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 import { HostClaim, notYetClaimed } from './host-claim.js';
@@ -49,6 +50,7 @@ export class Engine implements AsyncDisposable {
   readonly mirror: Mirror;
   readonly networks: Networks;
   readonly endpoints: Endpoints;
+  readonly dockerEndpoints: DockerEndpoints;
   readonly netnsEndpoints: NetnsEndpoints;
   readonly dialer: Dialer;
   readonly reservations: Reservations;
@@ -128,15 +130,12 @@ export class Engine implements AsyncDisposable {
       journal: this.journal,
       host,
     });
-    this.netnsEndpoints = new NetnsEndpoints({
-      ...base,
-      kernel,
-      endpoints: this.endpoints,
-      host: host.name,
-    });
-    const { endpoints, netnsEndpoints, mirror, networks, journal, reservations } = this;
+    const { endpoints, mirror, networks, journal, reservations, reconciler } = this;
+    this.netnsEndpoints = new NetnsEndpoints({ ...base, kernel, endpoints, host: host.name });
+    this.dockerEndpoints = new DockerEndpoints({ ...base, endpoints, reconciler, journal });
+    const { netnsEndpoints, dockerEndpoints } = this;
     this.keptTeardowns = new KeptTeardowns({
-      ...{ store, keys, mirror, journal, endpoints, reservations, log },
+      ...{ ...base, journal, endpoints, dockerEndpoints, reservations },
       host: host.name,
     });
     this.#departed = new Departed({ kernel, mirror, endpoints, host, log });
@@ -215,7 +214,7 @@ export class Engine implements AsyncDisposable {
       'interfaces not looked at',
     );
     if (!(await this.claim.held())) return;
-    await attempt(this.endpoints.inherit(), 'endpoints of the original not taken over');
+    await attempt(this.dockerEndpoints.inherit(), 'endpoints of the original not taken over');
     await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
     await attempt(this.upkeep.verifier.mendRecords(), 'records of endpoints not compared');
     const ports = await looked;

@@ -5,6 +5,7 @@ import type { HostName } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { readKey } from '../store/transaction.js';
+import type { DockerEndpoints } from './docker-endpoints.js';
 import type { Endpoints } from './endpoints.js';
 import type { Journal, Teardown } from './journal.js';
 import type { Mirror } from './mirror.js';
@@ -16,6 +17,7 @@ export interface KeptTeardownsDependencies {
   readonly mirror: Mirror;
   readonly journal: Journal;
   readonly endpoints: Endpoints;
+  readonly dockerEndpoints: DockerEndpoints;
   readonly reservations: Reservations;
   readonly host: HostName;
   readonly log: Logger;
@@ -52,13 +54,13 @@ export class KeptTeardowns {
   }
 
   async #carryOut(what: Teardown): Promise<void> {
-    const { keys, host, endpoints, reservations } = this.#deps;
+    const { keys, host, endpoints, dockerEndpoints, reservations } = this.#deps;
     switch (what.kind) {
       case 'endpoint':
         await this.#followed(keys.nodeEndpoint(host, what.endpoint_id));
         return endpoints.remove(what.endpoint_id);
       case 'docker-endpoint':
-        return endpoints.removeDocker(what.docker_endpoint_id);
+        return dockerEndpoints.remove(what.docker_endpoint_id);
       case 'address':
         if (what.by_docker) return reservations.returned(what.network_id, what.address, what.at);
         return reservations.release(what.network_id, what.address);

@@ -1,4 +1,5 @@
 /** Ports that wait for their turn with the kernel: callers who arrive while a network is busy share one batch. */
+import { KernelError } from '../model/errors.js';
 import type { Network } from '../model/records.js';
 import type { IfName, NetworkId } from '../model/scalars.js';
 import type { WantedPort } from '../overlay/types.js';
@@ -27,7 +28,8 @@ export class PortQueue {
   }
 
   unplug(id: NetworkId, port: WantedPort): Promise<void> {
-    const { unplugs } = this.#of(id);
+    const { plugs, unplugs } = this.#of(id);
+    overtake(plugs, port);
     return new Promise((resolve, reject) => unplugs.push({ port, resolve, reject }));
   }
 
@@ -45,4 +47,15 @@ export class PortQueue {
     this.#begin(id);
     return work;
   }
+}
+
+/** In one batch what goes is before what comes: a port that goes before it was made is not made any more. */
+function overtake(plugs: WaitingPlug[], { endpointId }: WantedPort): void {
+  const at = plugs.findIndex(({ port }) => port.endpointId === endpointId);
+  const [overtaken] = at < 0 ? [] : plugs.splice(at, 1);
+  overtaken?.reject(
+    new KernelError(`Endpoint ${endpointId} was removed before its interface was made`, {
+      endpoint_id: endpointId,
+    }),
+  );
 }

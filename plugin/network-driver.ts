@@ -76,7 +76,7 @@ async function createEndpoint(deps: DriverDependencies, body: unknown): Promise<
   }
   const address = addressGiven(binding, Interface.Address);
   const create = (source: AddressSource) =>
-    engine.endpoints.create({
+    engine.dockerEndpoints.create({
       id: endpointIdOf(EndpointID),
       networkId: binding.network_id,
       address,
@@ -94,7 +94,7 @@ async function createEndpoint(deps: DriverDependencies, body: unknown): Promise<
     ...(Interface.Address === '' ? { Address: record.target_veth_ip } : {}),
     ...(mac === undefined ? { MacAddress: record.target_veth_mac } : {}),
   };
-  return { answer: { Interface: answer }, undo: () => engine.endpoints.removeDocker(EndpointID) };
+  return { answer: { Interface: answer }, undo: () => engine.dockerEndpoints.remove(EndpointID) };
 }
 
 function addressGiven(binding: BindingRecord, text: string): IpAddress | undefined {
@@ -118,7 +118,7 @@ function withAdvice(source: AddressSource, error: unknown): unknown {
 }
 
 async function deleteEndpoint({ engine }: DriverDependencies, body: unknown): Promise<Outcome> {
-  await engine.endpoints.removeDocker(parseWith(EndpointOnly, body).EndpointID);
+  await engine.dockerEndpoints.remove(parseWith(EndpointOnly, body).EndpointID);
   return DONE;
 }
 
@@ -128,15 +128,15 @@ async function join(deps: DriverDependencies, body: unknown): Promise<Outcome> {
   const { engine, bindings } = deps;
   await engine.ready();
   const binding = await bindings.get(NetworkID);
-  const SrcName = await engine.endpoints.join(EndpointID, sandbox);
+  const SrcName = await engine.dockerEndpoints.join(EndpointID, sandbox);
   const answer = {
     InterfaceName: { SrcName, DstPrefix: 'sand' },
     ...(binding.egress === 'none' && !binding.internal ? { DisableGatewayService: true } : {}),
   };
-  return { answer, undo: () => engine.endpoints.removeDocker(EndpointID) };
+  return { answer, undo: () => engine.dockerEndpoints.remove(EndpointID) };
 }
 
 async function leave({ engine }: DriverDependencies, body: unknown): Promise<Outcome> {
-  await engine.endpoints.leave(parseWith(EndpointOnly, body).EndpointID);
+  await engine.dockerEndpoints.leave(parseWith(EndpointOnly, body).EndpointID);
   return DONE;
 }

@@ -47,7 +47,7 @@ const records = async () =>
 
 /** A container as Docker makes one: endpoint, join, and the interface moved into the sandbox. */
 async function container(network: string, name: string): Promise<TestNetns> {
-  const { endpoints, mirror } = ant.host.engine;
+  const { dockerEndpoints, mirror } = ant.host.engine;
   const sandbox = await lab.netns(name);
   const id = endpointIdOf(name);
   const purpose = {
@@ -56,14 +56,14 @@ async function container(network: string, name: string): Promise<TestNetns> {
     networkId: 'docker-network',
     source: 'sand-driver',
   } as const;
-  await endpoints.create({
+  await dockerEndpoints.create({
     id,
     networkId: parseNetworkId(network),
     address: undefined,
     mac: undefined,
     purpose,
   });
-  const ifName = await endpoints.join(name, sandbox.path);
+  const ifName = await dockerEndpoints.join(name, sandbox.path);
   await ok(['ip', '-n', `${lab.prefix}-ant`, 'link', 'set', ifName, 'netns', `${lab.prefix}-${name}`]);
   await until(() => mirror.localEndpoint(id)?.target_netns_path === sandbox.path, {
     what: 'the sandbox is recorded',

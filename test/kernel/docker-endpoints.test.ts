@@ -1,0 +1,121 @@
+/** What an endpoint of Docker's has in the kernel between its creation and its join, judged with ip. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { endpointIdOf, targetVethOf } from '../../engine/host.js';
+import { parseMacAddress, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
+import { ApiHost } from '../support/api-host.js';
+import { type EtcdCluster, startEtcd } from '../support/etcd.js';
+import { NetnsLab, type TestNetns } from '../support/netns.js';
+import { until } from '../support/until.js';
+
+const SANDBOX = parseNetnsPath('/run/docker/netns/0123456789ab');
+const NAME = 'container';
+const IF_NAME = targetVethOf(endpointIdOf(NAME));
+
+let etcd: EtcdCluster;
+let lab: NetnsLab;
+let netns: TestNetns;
+let ant: ApiHost;
+let tests = 0;
+
+beforeAll(async () => {
+  etcd = await startEtcd();
+});
+afterAll(() => etcd.stop());
+beforeEach(async () => {
+  lab = await NetnsLab.open();
+  [netns] = await lab.hosts('ant');
+  const plan = { hosts: etcd.hosts, prefix: `/docker-endpoints-${++tests}`, name: 'ant', vtep: '10.99.0.1' };
+  ant = lab.own(await ApiHost.open({ ...plan, netns }));
+});
+afterEach(() => lab[Symbol.asyncDispose]());
+
+const endpoints = () => ant.host.engine.dockerEndpoints;
+
+async function create(network: string, { name = NAME, mac }: { name?: string; mac?: string } = {}) {
+  const purpose = { kind: 'docker', endpointId: name, networkId: 'docker', source: 'sand-driver' } as const;
+  return endpoints().create({
+    ...{ id: endpointIdOf(name), networkId: parseNetworkId(network), purpose, address: undefined },
+    mac: mac ? parseMacAddress(mac, 'mac') : undefined,
+  });
+}
+
+const isThere = async () => (await netns.links()).some(({ ifname }) => ifname === IF_NAME);
+/** Of the host's namespace; the pair's other end is in the overlay. */
+const interfaces = async () =>
+  (await netns.links()).map(({ ifname }) => ifname).filter(name => !['lo', 'eth0'].includes(name));
+
+describe("an endpoint of Docker's", () => {
+  it('has its interface before it is joined, and the join answers that one', async () => {
+    const { id } = await ant.network();
+    await create(id, { mac: '02:00:00:00:00:0a' });
+    await until(isThere, { what: 'the interface is there' });
+    expect(await netns.link(IF_NAME)).toMatchObject({ address: '02:00:00:00:00:0a' });
+    expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
+    expect(await interfaces()).toEqual([IF_NAME]);
+  });
+
+  it('is answered at once when its join comes with the kernel still busy', async () => {
+    const { id } = await ant.network();
+    await create(id);
+    expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
+    expect(await interfaces()).toEqual([IF_NAME]);
+  });
+
+  it('leaves nothing when it is removed without a join, also while its interface is made', async () => {
+    const { id } = await ant.network();
+    for (const _ of Array.from({ length: 10 })) {
+      await create(id);
+      await endpoints().remove(NAME);
+      await until(async () => (await interfaces()).length === 0, { what: 'no interface is left' });
+    }
+    await create(id);
+    await until(isThere, { what: 'the interface is there' });
+    await endpoints().remove(NAME);
+    await until(async () => (await interfaces()).length === 0, { what: 'no interface is left' });
+    expect((await ant.api.get('/endpoints')).body.endpoints).toEqual([]);
+    expect(ant.host.engine.reconciler.book.count).toBe(0);
+  });
+
+  it('leaves nothing when it is removed while it waits for its turn with the kernel', async () => {
+    const { id } = await ant.network();
+    const { kernel, host } = ant.host.engine.options;
+    const queue = Promise.all(Array.from({ length: 1_000 }, () => kernel.underlay(host.vtep)));
+    await create(id, { name: 'other' });
+    await create(id);
+    await endpoints().remove(NAME);
+    await queue;
+    expect(await endpoints().join('other', SANDBOX)).toBe(targetVethOf(endpointIdOf('other')));
+    expect(await interfaces()).toEqual([targetVethOf(endpointIdOf('other'))]);
+  });
+
+  it('says at its join why it has none, and has it when the reason is gone', async () => {
+    const { id } = await ant.network();
+    await netns.ip(`link add ${IF_NAME} type bridge`);
+    await create(id);
+    await expect(endpoints().join(NAME, SANDBOX)).rejects.toThrow(/is the name taken on this host/);
+    await netns.ip(`link delete ${IF_NAME}`);
+    expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
+    expect(await isThere()).toBe(true);
+  });
+
+  it('gets another interface at its join when somebody has removed the one that was made', async () => {
+    const { id } = await ant.network();
+    await create(id);
+    await until(isThere, { what: 'the interface is there' });
+    await netns.ip(`link delete ${IF_NAME}`);
+    await sleep(1_100); // what is younger is taken for there
+    expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
+    expect(await isThere()).toBe(true);
+  });
+
+  it('keeps the interface that a container has when its creation is repeated', async () => {
+    const { id } = await ant.network();
+    const container = await lab.netns('one');
+    const record = await create(id);
+    await endpoints().join(NAME, container.path);
+    await netns.ip(`link set ${IF_NAME} netns ${container.path}`);
+    expect(await create(id)).toMatchObject({ id: record.id, target_veth_ip: record.target_veth_ip });
+    await ant.host.engine.reconciler.reconcile(parseNetworkId(id));
+    expect(await container.link(IF_NAME)).toBeDefined();
+  });
+});
