@@ -5,8 +5,8 @@ import type { EndpointId, HostName, NetnsPath, NetworkId } from '../model/scalar
 import type { KeyValue } from '../store/client.js';
 import type { FollowedKey } from '../store/keys.js';
 import { endpointAt, type NetworkEntry, peerOf, samePeer, withOne } from './mirror-entry.js';
-import { readPeer } from './peer-record.js';
 import { PeerTable } from './peer-table.js';
+import { readEndpoint } from './read-endpoint.js';
 
 /** What a change of the truth may mean for the kernel. */
 export type MirrorEvent =
@@ -32,7 +32,6 @@ interface EndpointChange {
   readonly after: Peer | undefined;
   /** About an address that more than one endpoint bears, or bore. */
   readonly contested: boolean;
-  /** Of this host's endpoint. */
   readonly record: EndpointRecord | undefined;
 }
 
@@ -53,9 +52,8 @@ export class EndpointsSeen {
   /** `row`: of what is known of it. @throws ConflictError: the record is broken, or another one's. */
   put(at: EndpointKey, network: NetworkEntry, { entry, row }: { entry: KeyValue; row: Row }): void {
     const before = this.#known(row);
-    const peer = readPeer(at, entry.value, this.#host);
-    const record = peer ? undefined : endpointAt(at, entry);
-    const after = record ? peerOf(record) : (peer as Peer);
+    const record = readEndpoint(at, entry.value) ?? endpointAt(at, entry);
+    const after = peerOf(record);
     const { createRevision: created, modRevision: modified } = entry;
     const contested = this.table.put(network.peers, after, { row, created, modified });
     this.#tell(at, network, { before, after, contested, record });

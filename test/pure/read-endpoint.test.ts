@@ -1,9 +1,8 @@
-import { endpointAt, peerOf } from '../../engine/mirror-entry.js';
-import { readPeer } from '../../engine/peer-record.js';
-import type { Peer } from '../../model/records.js';
-import { newEndpointId, newNetworkId, parseHostName } from '../../model/scalars.js';
+import { endpointAt } from '../../engine/mirror-entry.js';
+import { readEndpoint } from '../../engine/read-endpoint.js';
+import type { EndpointRecord } from '../../model/records.js';
+import { newEndpointId, newNetworkId } from '../../model/scalars.js';
 
-const HERE = parseHostName('here');
 const [network, endpoint] = [newNetworkId(), newEndpointId()];
 const at = { family: 'endpoint', network, endpoint } as const;
 
@@ -25,9 +24,9 @@ const whole = {
 };
 
 /** As the schema understands it; undefined: it is broken. */
-function bySchema(value: string): Peer | undefined {
+function bySchema(value: string): EndpointRecord | undefined {
   try {
-    return peerOf(endpointAt(at, { key: 'k', value, createRevision: 1, modRevision: 1 }));
+    return endpointAt(at, { key: 'k', value, createRevision: 1, modRevision: 1 });
   } catch {
     return undefined;
   }
@@ -82,25 +81,31 @@ const ODD: readonly unknown[] = [
 ];
 const FIELDS = [...Object.keys(whole), 'unknown'];
 
-describe('readPeer()', () => {
+describe('readEndpoint()', () => {
   it('reads what agents write', () => {
     const value = JSON.stringify(whole);
-    expect(readPeer(at, value, HERE)).toEqual(bySchema(value));
-    expect(readPeer(at, value, HERE)).toMatchObject({ address: '10.0.0.2', hostname: 'there' });
+    expect(readEndpoint(at, value)).toEqual(bySchema(value));
+    expect(readEndpoint(at, value)).toEqual(whole);
   });
 
-  it('leaves records of this host to the schema, which gives them whole', () => {
-    expect(readPeer(at, JSON.stringify({ ...whole, hostname: HERE }), HERE)).toBeUndefined();
+  it('leaves out what it does not know, and says what is absent as the schema does', () => {
+    const { id, network_id, hostname, host_ip, created_at, target_veth_mac, target_veth_ip } = whole;
+    const least = { id, network_id, hostname, host_ip, created_at, target_veth_mac, target_veth_ip };
+    const value = JSON.stringify({ ...least, more: 1, docker: { ...whole.docker, more: 1 } });
+    const read = readEndpoint(at, value);
+    expect(read).toEqual(bySchema(value));
+    expect(read).not.toHaveProperty('more');
+    expect(read?.docker).toEqual(whole.docker);
   });
 
   it.each(['', '{', '[]', 'null', '"text"', '7', '{}'])('leaves %s to the schema', value => {
-    expect(readPeer(at, value, HERE)).toBeUndefined();
+    expect(readEndpoint(at, value)).toBeUndefined();
   });
 
   it.each(FIELDS)('understands every oddity of %s as the schema does, or leaves it to the schema', field => {
     for (const odd of ODD) {
       const value = JSON.stringify({ ...whole, [field]: odd });
-      const read = readPeer(at, value, HERE);
+      const read = readEndpoint(at, value);
       if (read) expect({ value, read }).toEqual({ value, read: bySchema(value) });
     }
   });
@@ -110,7 +115,7 @@ describe('readPeer()', () => {
     for (let round = 0; round < 5_000; round++) {
       const odd = Array.from({ length: 1 + Math.floor(Math.random() * 3) }, () => [any(FIELDS), any(ODD)]);
       const value = JSON.stringify({ ...whole, ...Object.fromEntries(odd) });
-      const read = readPeer(at, value, HERE);
+      const read = readEndpoint(at, value);
       if (read) expect({ value, read }).toEqual({ value, read: bySchema(value) });
     }
   });
