@@ -1,8 +1,8 @@
 /** The endpoints of this host that Docker asks for, by Docker's ids. */
 import { describeError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import type { EndpointRecord } from '../model/records.js';
-import type { EndpointId, IfName, NetnsPath } from '../model/scalars.js';
+import { dataPlaneOf, type EndpointRecord } from '../model/records.js';
+import type { EndpointId, IfName, NetnsPath, NetworkId } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import type { EndpointWish } from './endpoint-record.js';
@@ -36,14 +36,20 @@ export class DockerEndpoints {
     this.#ahead = new MadeAhead(deps.log);
   }
 
-  /** As `Endpoints.create`; its interface is begun, for the join that follows. @throws as `Endpoints.create` */
+  /** As `Endpoints.create`; its interface is begun where it can be, for the join that follows. @throws as there */
   async create(wish: EndpointWish): Promise<EndpointRecord> {
     const { mirror, endpoints } = this.#deps;
     // Of a repeated call the interface may be in its container already.
     const isNew = mirror.localEndpoint(wish.id) === undefined;
     const record = await endpoints.create(wish);
-    if (isNew) this.#ahead.begin(record.id, endpoints.plug(record));
+    if (isNew && this.#isMadeAhead(wish.networkId)) this.#ahead.begin(record.id, endpoints.plug(record));
     return record;
+  }
+
+  /** With a macvlan its container's namespace gets the number by which it is found there: the join has to say which. */
+  #isMadeAhead(id: NetworkId): boolean {
+    const network = this.#deps.mirror.network(id);
+    return network !== undefined && dataPlaneOf(network) !== 'macvlan';
   }
 
   /**

@@ -105,6 +105,7 @@ async function measure(size: number, { api, network, netns, floor, bare }: Scene
     await sleep(GONE_MS);
     const [plug = 0] = await floor.attached(1);
     const alone = (await timed(bare)) + plug + (await floor.entries(size));
+    await sleep(PAUSE_MS);
     if (round === 0) continue;
     ours.push(took);
     theirs.push(alone);
