@@ -4,6 +4,9 @@ import { type CpuTime, cpuBetween, cpuTimeOfAll } from './cpu.js';
 import { type BenchAgent, type BenchLab, makeTargets } from './lab.js';
 import { times } from './row.js';
 
+/** Of networks that take the endpoints of all callers at once. */
+export const RUSH_RANGE = '10.16.0.0/20';
+
 const PARTIES = ['agents', 'etcd', 'callers'] as const;
 type Party = (typeof PARTIES)[number];
 export type Pids = Readonly<Record<Party, readonly number[]>>;

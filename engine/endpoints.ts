@@ -102,8 +102,9 @@ export class Endpoints implements AsyncDisposable {
    * @throws NotFoundError: the endpoint or its network was removed meanwhile. ConflictError. ExhaustedError. KernelError.
    */
   async plug(record: EndpointRecord): Promise<IfName> {
-    const { networks, reconciler } = this.#deps;
-    const network = await networks.get(record.network_id);
+    const { mirror, networks, reconciler } = this.#deps;
+    // Without a wait it is in the queue before whoever made the record can ask for its removal, which has to come after.
+    const network = mirror.network(record.network_id) ?? (await networks.get(record.network_id));
     try {
       const ifName = await reconciler.join(network, portOf(record));
       reconciler.ports.joined(record.network_id, record.id);

@@ -7,17 +7,18 @@ import type { AddressSource, EndpointRecord } from '../model/records.js';
 import { type InterfaceAddress, type IpAddress, isHostName, type MacAddress } from '../model/scalars.js';
 import type { FollowedKey } from '../store/keys.js';
 
-const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$/;
-const INTERFACE =
-  /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\/(?:3[0-2]|[12]?\d)$/;
+const OCTET = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
+const IPV4 = `(?:${OCTET}\\.){3}${OCTET}`;
+const ADDRESS = new RegExp(`^${IPV4}$`);
+const INTERFACE = new RegExp(`^${IPV4}/(?:3[0-2]|[12]?\\d)$`);
 /** Unicast: the lowest bit of the first octet is clear. */
 const MAC = /^[0-9a-f][02468ace](?::[0-9a-f]{2}){5}$/;
 const NO_MAC = '00:00:00:00:00:00';
 
 type Unknown = Readonly<Partial<Record<keyof EndpointRecord, unknown>>>;
 /** What stands in a record whatever wrote it; the rest may be absent. */
-type Required = 'hostname' | 'host_ip' | 'created_at' | 'target_veth_mac' | 'target_veth_ip';
-type Usual = Partial<EndpointRecord> & Pick<EndpointRecord, Required>;
+type Always = 'hostname' | 'host_ip' | 'created_at' | 'target_veth_mac' | 'target_veth_ip';
+type Usual = Partial<EndpointRecord> & Pick<EndpointRecord, Always>;
 
 /** Undefined: the schema has to look at it, because it is unusual or broken. */
 export function readEndpoint(
@@ -64,7 +65,7 @@ function parsed(value: string): Unknown | undefined {
 const isMac = (value: unknown): value is MacAddress =>
   typeof value === 'string' && MAC.test(value) && value !== NO_MAC;
 
-const isAddress = (value: unknown): value is IpAddress => typeof value === 'string' && IPV4.test(value);
+const isAddress = (value: unknown): value is IpAddress => typeof value === 'string' && ADDRESS.test(value);
 
 const isInterface = (value: unknown): value is InterfaceAddress =>
   typeof value === 'string' && INTERFACE.test(value);

@@ -12,10 +12,9 @@ import {
   times,
   unjudged,
 } from '../row.js';
-import { describeCpu, type Pids, pidsOf, type Rushed, rush, rushClients } from '../rush.js';
+import { describeCpu, type Pids, pidsOf, RUSH_RANGE, type Rushed, rush, rushClients } from '../rush.js';
 import { networkWrites, seed } from '../seed.js';
 
-const RANGE = '10.16.0.0/20';
 const ROUNDS = isQuick ? 2 : 4; // the first is for warming up
 const WARM_UP = 20;
 const NETWORKS = 100;
@@ -57,7 +56,9 @@ export const agentsRow: Row = {
 async function measure(plans: readonly Plan[], say: Say): Promise<Figure[]> {
   const count = Math.max(...plans.map(({ agents }) => agents));
   await using lab = await BenchLab.start(count);
-  const networks = times(NETWORKS).map(n => networkWrites({ name: `rush-${n}`, vni: 7 + n, range: RANGE }));
+  const networks = times(NETWORKS).map(n =>
+    networkWrites({ name: `rush-${n}`, vni: 7 + n, range: RUSH_RANGE }),
+  );
   await seed(
     lab.store,
     networks.flatMap(({ writes }) => writes),

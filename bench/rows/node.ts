@@ -5,11 +5,10 @@ import { until } from '../../test/support/until.js';
 import { BenchLab } from '../lab.js';
 import type { Probed } from '../node-probe.js';
 import { median, type Row, rounds, single, times, unjudged } from '../row.js';
-import { pidsOf, rush, rushClients } from '../rush.js';
+import { pidsOf, RUSH_RANGE, rush, rushClients } from '../rush.js';
 
 const CLIENTS = 64;
 const EACH = 12;
-const RANGE = '10.16.0.0/20'; // of all callers' endpoints at once
 const ROUNDS = 5;
 const BUDGET_MS = 10;
 const PRELOAD = new URL('../node-probe.js', import.meta.url).href;
@@ -25,7 +24,7 @@ export const eventLoopRow: Row = {
       env: { BENCH_PROBE: file },
     });
     const api = agent.api();
-    const network = await api.createNetwork({ name: 'busy', ip_range: RANGE });
+    const network = await api.createNetwork({ name: 'busy', ip_range: RUSH_RANGE });
     api.close();
     await using clients = await rushClients([agent], { networks: [network], perAgent: CLIENTS });
     await rush(clients.list, EACH, pidsOf(lab, [agent])); // to warm up
@@ -37,8 +36,8 @@ export const eventLoopRow: Row = {
     const beside: Probed[] = [];
     for (const _ of times(rounds(ROUNDS))) {
       const { perSecond, failures } = await rush(clients.list, EACH, pidsOf(lab, [agent]));
-      if (failures[0])
-        throw new Error(`${failures.length} calls failed, which is other work: ${failures[0]}`);
+      const [failed] = failures;
+      if (failed) throw new Error(`${failures.length} calls failed, which is other work: ${failed}`);
       const probed = await takeProbe(ours);
       beside.push(await takeProbe(idle));
       say(

@@ -4,6 +4,7 @@ import { endpointIdOf, targetVethOf } from '../../engine/host.js';
 import { parseMacAddress, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { ApiHost } from '../support/api-host.js';
 import { ON_BRIDGE } from '../support/data-plane.js';
+import { dockerWish } from '../support/docker-wish.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
@@ -32,13 +33,7 @@ afterEach(() => lab[Symbol.asyncDispose]());
 
 const endpoints = () => ant.host.engine.dockerEndpoints;
 
-async function create(network: string, { name = NAME, mac }: { name?: string; mac?: string } = {}) {
-  const purpose = { kind: 'docker', endpointId: name, networkId: 'docker', source: 'sand-driver' } as const;
-  return endpoints().create({
-    ...{ id: endpointIdOf(name), networkId: parseNetworkId(network), purpose, address: undefined },
-    mac: mac ? parseMacAddress(mac, 'mac') : undefined,
-  });
-}
+const create = (network: string) => endpoints().create(dockerWish(network, NAME));
 
 const isThere = async () => (await netns.links()).some(({ ifname }) => ifname === IF_NAME);
 /** Of the host's namespace; the pair's other end is in the overlay. */
@@ -48,15 +43,16 @@ const interfaces = async () =>
 describe("an endpoint of Docker's", () => {
   it('has its interface before it is joined, and the join answers that one; of macvlans not before', async () => {
     const { id } = await ant.network();
-    await create(id, { mac: '02:00:00:00:00:0a' });
+    const mac = parseMacAddress('02:00:00:00:00:0a', 'mac');
+    await endpoints().create({ ...dockerWish(id, NAME), mac });
     if (!ON_BRIDGE) expect(await isThere()).toBe(false);
     else await until(isThere, { what: 'the interface is there' });
     expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
-    expect(await netns.link(IF_NAME)).toMatchObject({ address: '02:00:00:00:00:0a' });
+    expect(await netns.link(IF_NAME)).toMatchObject({ address: mac });
     expect(await interfaces()).toEqual([IF_NAME]);
   });
 
-  it('is answered at once when its join comes with the kernel still busy', async () => {
+  it('is joined while its interface is still being made', async () => {
     const { id } = await ant.network();
     await create(id);
     expect(await endpoints().join(NAME, SANDBOX)).toBe(IF_NAME);
@@ -82,7 +78,7 @@ describe("an endpoint of Docker's", () => {
     const { id } = await ant.network();
     const { kernel, host } = ant.host.engine.options;
     const queue = Promise.all(Array.from({ length: 1_000 }, () => kernel.underlay(host.vtep)));
-    await create(id, { name: 'other' });
+    await endpoints().create(dockerWish(id, 'other'));
     await create(id);
     await endpoints().remove(NAME);
     await queue;

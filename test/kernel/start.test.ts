@@ -3,6 +3,7 @@ import { endpointIdOf } from '../../engine/host.js';
 import { newEndpointId, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { ApiHost, type ApiHostPlan } from '../support/api-host.js';
 import { ok } from '../support/command.js';
+import { dockerWish } from '../support/docker-wish.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { NetnsLab, TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
@@ -49,20 +50,7 @@ const records = async () =>
 async function container(network: string, name: string): Promise<TestNetns> {
   const { dockerEndpoints, mirror } = ant.host.engine;
   const sandbox = await lab.netns(name);
-  const id = endpointIdOf(name);
-  const purpose = {
-    kind: 'docker',
-    endpointId: name,
-    networkId: 'docker-network',
-    source: 'sand-driver',
-  } as const;
-  await dockerEndpoints.create({
-    id,
-    networkId: parseNetworkId(network),
-    address: undefined,
-    mac: undefined,
-    purpose,
-  });
+  const { id } = await dockerEndpoints.create(dockerWish(network, name));
   const ifName = await dockerEndpoints.join(name, sandbox.path);
   await ok(['ip', '-n', `${lab.prefix}-ant`, 'link', 'set', ifName, 'netns', `${lab.prefix}-${name}`]);
   await until(() => mirror.localEndpoint(id)?.target_netns_path === sandbox.path, {
