@@ -36,6 +36,8 @@ class Planner {
   readonly #proofs = new Map<IpAddress, Condition>();
   readonly #writes: Write[] = [];
   #poolWritten = false;
+  /** Whether this host has more spares than it may. */
+  #sparesReturned = false;
 
   constructor(
     readonly view: PoolView,
@@ -50,7 +52,7 @@ class Planner {
       if (address !== 'lowest' && this.#owners.has(address)) this.#deferred.push(change);
       else this.#decide(change);
     }
-    if (this.#poolWritten) this.#takeAhead();
+    if (this.#poolWritten && !this.#sparesReturned) this.#takeAhead();
     return {
       settled: this.#settled,
       refused: this.#refused,
@@ -210,13 +212,26 @@ class Planner {
   /** While the pool is contended a freed address stays with this host for its next caller. */
   #giveBack(address: IpAddress): void {
     if (!this.#pool.covers(address)) return;
-    const spares = this.#spareOf(this.context.host);
-    if (this.context.ahead > 0 && spares.length < this.context.ahead) {
-      this.#spares.set(this.context.host, [...spares, address].sort(byNumber(this.#pool)));
+    const { host, ahead } = this.context;
+    const spares = this.#spareOf(host);
+    if (spares.length < ahead) {
+      this.#spares.set(host, [...spares, address].sort(byNumber(this.#pool)));
       return;
     }
     this.#pool.free(address);
     this.#poolWritten = true;
+    if (ahead > 0) this.#returnHalf(spares);
+  }
+
+  /** The upper half at once: otherwise each further group that gives back would write the contended pool. */
+  #returnHalf(spares: readonly IpAddress[]): void {
+    const returned = spares.slice(Math.ceil(spares.length / 2)).filter(address => !this.#isOwned(address));
+    for (const address of returned) this.#pool.free(address);
+    this.#spares.set(
+      this.context.host,
+      spares.filter(address => !returned.includes(address)),
+    );
+    this.#sparesReturned = true;
   }
 
   #takeAhead(): void {

@@ -1,5 +1,5 @@
 /** The changes of one pool in turn: one transaction is in flight, callers who arrive meanwhile share the next. */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type SandError, toSandError, UnavailableError } from '../model/errors.js';
 import type { IpAddress, NetworkId } from '../model/scalars.js';
 import type { StoreClient } from '../store/client.js';
@@ -66,8 +66,10 @@ export class PoolQueue implements AsyncDisposable {
   }
 
   async #drain(): Promise<void> {
-    // Callers of the same turn of the event loop share the first transaction too.
-    await Promise.resolve();
+    // Whose requests are read in this turn of the event loop or in the next shares the first transaction, too: of
+    // callers who were answered together the first would otherwise go alone, and all others wait for it.
+    await nextTurn();
+    await nextTurn();
     this.#pool.begin();
     for (let lost = 0; this.#waiting.length > 0; ) {
       const group = this.#waiting.splice(0, GROUP_MAX);
