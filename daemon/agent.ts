@@ -1,5 +1,5 @@
 /** An agent as a value: store, kernel, engine and doors, in the order in which they depend on each other. */
-import { ApiServer } from '../api/server.js';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Engine } from '../engine/engine.js';
 import type { HostSettings } from '../engine/host.js';
 import { loadIdentity } from '../engine/identity.js';
@@ -23,6 +23,8 @@ import { apiSocketOf, type Config, dockerSocketOf } from './settings.js';
 import { ShortSocket } from './short-socket.js';
 import { type AgentTls, reloadTls } from './tls.js';
 import { chooseVtep } from './vtep.js';
+
+const API_WAITS_MS = 1_000; // chosen: an operator who comes while etcd is away waits for no longer
 
 export interface AgentOptions {
   readonly log: Logger;
@@ -115,7 +117,7 @@ export class Agent implements AsyncDisposable {
         log,
       }),
     );
-    engine.start();
+    const begun = engine.start();
     await kernel.started();
     const bindings = new Bindings(engine);
     const deps = { engine, bindings, anonymous: new AnonymousPools() };
@@ -124,12 +126,22 @@ export class Agent implements AsyncDisposable {
     this.#resources.use(
       ForgottenNetworks.start({ engine, bindings, dockerSocket: dockerSocketOf(config), log }),
     );
-    this.#resources.use(
-      await ApiServer.listen(engine, { ...apiOptions(config), tls: tls.http, version, log }),
-    );
+    await this.#openApi(config, { engine, begun });
     if (!greet) return;
     await engine.ready();
     process.stdout.write(await greeting(config));
+  }
+
+  /** After the networks are compared: its libraries, which nothing else needs, would take the thread that compares them. */
+  async #openApi(config: Config, { engine, begun }: { engine: Engine; begun: Promise<void> }): Promise<void> {
+    const { log, version, tls } = this.#options;
+    const { signal } = this.#stop;
+    const waited = sleep(API_WAITS_MS, undefined, { signal }).catch(() => undefined);
+    await Promise.race([begun, waited]);
+    const { ApiServer } = await import('../api/server.js');
+    this.#resources.use(
+      await ApiServer.listen(engine, { ...apiOptions(config), tls: tls.http, version, log }),
+    );
   }
 
   /** Reads the TLS files again, for connections from now on; those that are open stay. */

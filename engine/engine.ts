@@ -152,8 +152,8 @@ export class Engine implements AsyncDisposable {
     });
   }
 
-  /** Begins to follow etcd; returns at once, whether etcd answers or not. */
-  start(): void {
+  /** Begins to follow etcd, whether it answers or not. Resolves when all is as it should be, or the engine closes. */
+  start(): Promise<void> {
     const { log } = this.options;
     this.mirror.onEvent(event => {
       const gone = event.kind === 'network' && !this.mirror.network(event.networkId);
@@ -197,8 +197,10 @@ export class Engine implements AsyncDisposable {
           if (up && this.claim.state.state === 'held') void this.keptTeardowns.replay();
         },
       }),
-      this.#begin(),
     );
+    const begun = this.#begin();
+    this.#tasks.push(begun);
+    return begun;
   }
 
   async #begin(): Promise<void> {
