@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiClient } from '../api-client.js';
-import { openBareEndpoint } from '../bare.js';
+import { BARE_REMOVAL, openBareEndpoint } from '../bare.js';
 import { type KernelFloor, openFloor } from '../floor.js';
 import { BenchLab, makeTargets } from '../lab.js';
 import { type Figure, median, numbersOf, type Row, rounds, timed, times } from '../row.js';
@@ -102,20 +102,23 @@ async function measureAlone(lab: BenchLab, place: Place): Promise<Figure[]> {
   for (const _ of times(rounds(WARM_UP))) await place.cycle();
   place.forget();
   const transaction: number[] = [];
+  const removal: number[] = [];
   const kernel: number[] = [];
   for (const _ of times(rounds(COUNT))) {
     await place.cycle();
     await sleep(PAUSE_MS);
-    transaction.push(await timed(bare));
+    transaction.push(await timed(() => bare.make()));
     kernel.push(...(await floor.attached(1)));
+    await sleep(PAUSE_MS);
+    removal.push(await timed(() => bare.remove()));
   }
-  return alone(place, floor, [median(transaction), median(kernel)]);
+  return alone(place, floor, { etcd: median(transaction), kernel: median(kernel), removal: median(removal) });
 }
 
 function alone(
   { what, ...samples }: Place,
   { label, judges }: KernelFloor,
-  [etcd, kernel]: [number, number],
+  { etcd, kernel, removal }: { readonly etcd: number; readonly kernel: number; readonly removal: number },
 ): Figure[] {
   const create = numbersOf(samples.create);
   const remove = numbersOf(samples.remove);
@@ -129,7 +132,14 @@ function alone(
       budget: 'p50 ≤ 2 × floor',
       met: judges ? create.p50 <= 2 * value : undefined,
     },
-    { what: `delete, ${what}`, unit: 'ms', ours: remove, budget: 'p50 ≤ 3 ms', met: remove.p50 <= 3 },
+    {
+      what: `delete, ${what}`,
+      unit: 'ms',
+      ours: remove,
+      floor: { what: BARE_REMOVAL, value: removal },
+      budget: 'p50 ≤ 3 ms',
+      met: remove.p50 <= 3,
+    },
   ];
 }
 

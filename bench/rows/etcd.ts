@@ -55,7 +55,7 @@ async function overApi({ store }: BenchLab, api: ApiClient, netns: string): Prom
     {
       what: 'endpoint create + activate',
       once: async () => endpoints.push((await api.attach(network, netns)).id),
-      floor: await openBareEndpoint(store, 'netns'),
+      floor: (await openBareEndpoint(store, 'netns')).make,
     },
     { what: 'endpoint delete', once: () => api.deleteEndpoint(endpoints.pop() ?? '') },
   ];
@@ -69,7 +69,7 @@ async function overPlugin({ store }: BenchLab, plugin: PluginClient): Promise<Op
     {
       what: 'CreateEndpoint + Join',
       once: async () => endpoints.push(await plugin.attach(network)),
-      floor: await openBareEndpoint(store, 'docker'),
+      floor: (await openBareEndpoint(store, 'docker')).make,
     },
     {
       what: 'Leave + DeleteEndpoint',

@@ -77,7 +77,7 @@ async function overApi(lab: BenchLab, floor: KernelFloor, say: Say): Promise<Fig
   await using agent = await lab.startAgent();
   const api = agent.api();
   const [netns = ''] = await makeTargets(lab.host(0), 1);
-  const bare = await openBareEndpoint(lab.store, 'netns');
+  const { make: bare } = await openBareEndpoint(lab.store, 'netns');
   const figures: Figure[] = [];
   for (const [index, network] of networks.entries()) {
     figures.push(await measure(SIZES[index] ?? 0, { api, network, netns, floor, bare }));
