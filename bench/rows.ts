@@ -6,6 +6,7 @@ import { dockerManyRow, dockerRow } from './rows/docker.js';
 import { endpointRow } from './rows/endpoint.js';
 import { etcdRow, idleRow } from './rows/etcd.js';
 import { firstEndpointRow } from './rows/first-endpoint.js';
+import { machineRow } from './rows/machine.js';
 import { memoryRow } from './rows/memory.js';
 import { networksRow, vniRow } from './rows/networks.js';
 import { eventLoopRow } from './rows/node.js';
@@ -14,6 +15,7 @@ import { changesRow, propagationRow } from './rows/propagation.js';
 import { restartRow, startRow } from './rows/start.js';
 
 export const ROWS: readonly Row[] = [
+  machineRow,
   endpointRow,
   clientsRow,
   agentsRow,
