@@ -35,6 +35,8 @@ export class PoolQueue implements AsyncDisposable {
   /** The work in flight; undefined when idle. */
   #running: Promise<void> | undefined;
   #giveBack: NodeJS.Timeout | undefined;
+  /** Whether the last transaction was of several callers. */
+  #shared = false;
 
   constructor(store: StoreClient, keys: Keys, networkId: NetworkId, options: AddressesOptions) {
     this.#store = store;
@@ -65,14 +67,23 @@ export class PoolQueue implements AsyncDisposable {
     running.catch(() => undefined);
   }
 
+  /**
+   * Who calls in this turn of the event loop shares the first transaction, too. Callers who were answered together come
+   * again together, in two turns: the first of them would go alone, and all others wait for it. One alone waits for nobody.
+   */
+  async #gather(): Promise<void> {
+    await Promise.resolve();
+    if (!this.#shared) return;
+    await nextTurn();
+    await nextTurn();
+  }
+
   async #drain(): Promise<void> {
-    // Whose requests are read in this turn of the event loop or in the next shares the first transaction, too: of
-    // callers who were answered together the first would otherwise go alone, and all others wait for it.
-    await nextTurn();
-    await nextTurn();
+    await this.#gather();
     this.#pool.begin();
     for (let lost = 0; this.#waiting.length > 0; ) {
       const group = this.#waiting.splice(0, GROUP_MAX);
+      this.#shared = group.length > 1;
       try {
         const left = await this.#attempt(group);
         lost = left.length === group.length ? lost + 1 : 0;
