@@ -198,7 +198,8 @@ export class Engine implements AsyncDisposable {
         },
       }),
     );
-    const begun = this.#begin();
+    const failed = (error: unknown) => log.error('start not finished', { err: describeError(error) });
+    const begun = this.#begin().catch(failed);
     this.#tasks.push(begun);
     return begun;
   }

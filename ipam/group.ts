@@ -36,7 +36,7 @@ class Planner {
   readonly #proofs = new Map<IpAddress, Condition>();
   readonly #writes: Write[] = [];
   #poolWritten = false;
-  /** Whether this host has more spares than it may. */
+  /** This host had too many spares: none is taken ahead of need. */
   #sparesReturned = false;
 
   constructor(
