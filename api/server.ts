@@ -8,6 +8,12 @@ import type { Logger } from '../model/log.js';
 import { apiApp } from './app.js';
 import { Tunnels } from './connect.js';
 
+/**
+ * Longer than clients leave a connection idle (Go's net/http: 90 s): one that we close first takes a request along that
+ * was on its way, and a POST is not sent again.
+ */
+const KEEP_ALIVE_MS = 120_000;
+
 export interface ApiOptions {
   readonly port: number;
   /** Default: loopback, or all addresses with TLS. */
@@ -39,6 +45,7 @@ export class ApiServer implements AsyncDisposable {
     const app = apiApp(engine, version, log);
     const tunnels = new Tunnels(engine, { port, log, credentials: () => tls?.current() });
     const attach = (server: Server) => {
+      server.keepAliveTimeout = KEEP_ALIVE_MS;
       server.on('request', app);
       tunnels.attach(server);
     };

@@ -12,7 +12,7 @@ import type { Logger } from '../model/log.js';
 
 // Chosen by us.
 const BODY_MAX_BYTES = 256 * 1024; // Docker's largest request is a few kilobytes
-const KEEP_ALIVE_MS = 60_000;
+const NEVER = 0; // Node's word for it
 const DEADLINE_MS = 12_000; // Docker waits 30 s for a managed plugin, and repeats after that without a body
 
 /** What a method answers, and how to take back what it did when nobody is there to hear the answer. */
@@ -77,7 +77,8 @@ export class PluginServer implements AsyncDisposable {
 
   /** Answers Docker on this server too; whoever made it closes it. */
   attach(server: Server): void {
-    server.keepAliveTimeout = KEEP_ALIVE_MS;
+    // dockerd sends a call again, without its body, when a connection ends under it.
+    server.keepAliveTimeout = NEVER;
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       void this.#serve(request, response);
     });

@@ -1,7 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import request from 'supertest';
 import { apiApp } from '../../api/app.js';
 import { ApiServer } from '../../api/server.js';
@@ -9,6 +11,7 @@ import { Kernel } from '../../overlay/kernel.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { LogBook } from '../support/log-book.js';
 import { NetworkHost } from '../support/network-host.js';
+import { until } from '../support/until.js';
 
 const VERSION = 'v0.1.0';
 
@@ -57,6 +60,18 @@ describe('the API', () => {
     const { status, body } = await api().get('/version');
     expect([status, body]).toEqual([200, { version: VERSION }]);
   });
+
+  it('leaves a connection open that nobody uses for longer than Node would', async () => {
+    const connection = connect(socket());
+    const heard: string[] = [];
+    connection.on('data', chunk => heard.push(chunk.toString()));
+    for (const answers of [1, 2]) {
+      connection.write('GET /version HTTP/1.1\r\nHost: sand\r\n\r\n');
+      await until(() => heard.join('').split(VERSION).length > answers);
+      if (answers === 1) await sleep(7_000); // Node ends it after 5 s, or 6
+    }
+    connection.destroy();
+  }, 30_000);
 
   it('makes, lists, shows and deletes a network, over TCP as over the unix socket', async () => {
     expect((await api().get('/networks')).body).toEqual({ networks: [] });
