@@ -12,6 +12,7 @@ import { Departed } from './departed.js';
 import { Dialer } from './dial.js';
 import { DockerEndpoints } from './docker-endpoints.js';
 import { Endpoints } from './endpoints.js';
+import { takeFirstSteps } from './first-steps.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 import { HostClaim, notYetClaimed } from './host-claim.js';
 import { Hosts } from './hosts.js';
@@ -26,6 +27,7 @@ import { OwnPorts } from './own-ports.js';
 import { Reconciler } from './reconcile.js';
 import { Reservations } from './reservations.js';
 import { RestoredTruth } from './restored-truth.js';
+import { TargetNames } from './target-names.js';
 import { UnusedNetworks } from './unused-networks.js';
 import { Upkeep } from './upkeep.js';
 
@@ -68,6 +70,7 @@ export class Engine implements AsyncDisposable {
   readonly orphans: Orphans;
   readonly #unused: UnusedNetworks;
   readonly #departed: Departed;
+  readonly #targetNames: TargetNames;
   readonly upkeep: Upkeep;
   readonly #restored: RestoredTruth;
   #firstSnapshot: () => void = () => undefined;
@@ -139,6 +142,7 @@ export class Engine implements AsyncDisposable {
       host: host.name,
     });
     this.#departed = new Departed({ kernel, mirror, endpoints, host, log });
+    this.#targetNames = new TargetNames({ kernel, mirror, endpoints, host, log });
     this.#unused = new UnusedNetworks({ mirror, networks, host: host.name, log });
     this.upkeep = new Upkeep({
       ...{ store, keys, mirror, kernel, host, log },
@@ -199,36 +203,18 @@ export class Engine implements AsyncDisposable {
       }),
     );
     const failed = (error: unknown) => log.error('start not finished', { err: describeError(error) });
-    const begun = this.#begin().catch(failed);
+    const { claim, networks, endpoints, dockerEndpoints, reconciler, keptTeardowns, orphans, upkeep } = this;
+    const begun = takeFirstSteps({
+      ...{ claim, networks, endpoints, dockerEndpoints, reconciler, keptTeardowns, orphans, upkeep, log },
+      departed: this.#departed,
+      unused: this.#unused,
+      targetNames: this.#targetNames,
+      look: this.#lookAtPorts,
+      snapshot: this.#started,
+      signal: this.#stop.signal,
+    }).catch(failed);
     this.#tasks.push(begun);
     return begun;
-  }
-
-  async #begin(): Promise<void> {
-    const { signal } = this.#stop;
-    const stopped = new Promise<void>(resolve => signal.addEventListener('abort', () => resolve()));
-    await Promise.race([this.#started, stopped]);
-    if (signal.aborted) return;
-    const attempt = <T>(step: Promise<T>, text: string) =>
-      step.catch(error => void this.options.log.error(text, { err: describeError(error) }));
-    // Before anything is changed, and while etcd is asked.
-    const looked = attempt(
-      this.#lookAtPorts().then(found => found.whole()),
-      'interfaces not looked at',
-    );
-    if (!(await this.claim.held())) return;
-    await attempt(this.dockerEndpoints.inherit(), 'endpoints of the original not taken over');
-    await attempt(this.endpoints.followVtep(), 'records keep an old VTEP address');
-    await attempt(this.upkeep.verifier.mendRecords(), 'records of endpoints not compared');
-    const ports = await looked;
-    const missing = await attempt(this.reconciler.start(), 'kernel not compared at start');
-    await this.#departed.settle(missing ?? []);
-    this.reconciler.onPatrol(ids => this.#departed.settle(ids));
-    await this.#unused.removeAll(signal);
-    await this.keptTeardowns.replay();
-    await attempt(this.networks.separateVnis(), 'VNIs given twice not looked for');
-    await attempt(this.upkeep.checkLimits(), 'limits not looked at');
-    if (ports) await attempt(this.orphans.remove(ports), 'orphans not looked for');
   }
 
   #lookAtPorts = () => OwnPorts.look({ ...this.options, mirror: this.mirror });

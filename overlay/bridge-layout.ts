@@ -17,7 +17,7 @@ import {
   VXLAN,
   VXLAN_INDEX,
 } from './network.js';
-import { plugAll, retireOverlays, retirePairs } from './ports.js';
+import { namesOfTargets, plugAll, retireOverlays, retirePairs } from './ports.js';
 import type { Repair, WantedNetwork } from './types.js';
 
 export const bridgeLayout: Layout = {
@@ -33,6 +33,7 @@ export const bridgeLayout: Layout = {
   ensure,
   findElsewhere: () => [],
   listPorts: ({ overlay }) => portsOf(overlay).map(({ name }) => name),
+  namesOfTargets,
   comparePorts: compareBridgePorts,
   finish: finishInside,
   retireStrangers: async (strangers, { overlay }) =>

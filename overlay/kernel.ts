@@ -17,6 +17,7 @@ import type {
   TcpRoute,
   Underlay,
   WantedNetwork,
+  WantedPort,
 } from './types.js';
 
 /** Chosen, for who has many calls: the worker never waits for the next one, and others have their turn soon. */
@@ -153,6 +154,11 @@ export class Kernel implements AsyncDisposable {
   /** Ports of the bridge of an overlay namespace. */
   listPorts(netns: NetnsPath): Promise<IfName[]> {
     return this.#call('listPorts', netns) as Promise<IfName[]>;
+  }
+
+  /** What the interfaces of ports are called where they are, in the order of `ports`; undefined: there is none. */
+  namesOfTargets(netns: NetnsPath, ports: readonly WantedPort[]): Promise<(IfName | undefined)[]> {
+    return this.#call('namesOfTargets', netns, ports) as Promise<(IfName | undefined)[]>;
   }
 
   #call(call: string, ...args: readonly unknown[]): Promise<unknown> {

@@ -53,6 +53,8 @@ export interface Layout {
   readonly portsElsewhere: boolean;
   /** Names of the ports that are there, with an endpoint or without. */
   listPorts(context: OverlayContext): IfName[];
+  /** What the interfaces of ports are called where they are, in the order of `ports`; undefined: there is none. */
+  namesOfTargets(ports: readonly WantedPort[], context: OverlayContext): (IfName | undefined)[];
   /** Pure. */
   comparePorts(found: Found, wanted: WantedNetwork, at: OverlayIndexes, to: Differences): void;
   /** Carries a port's making to its end, which was interrupted; one that is not in its place is not ours to finish. */

@@ -6,6 +6,7 @@
 import type { IfName } from '../model/scalars.js';
 import { baseFaults, linkNamed } from './diff.js';
 import { linksOf } from './endpoint.js';
+import type { Macvlan } from './found.js';
 import type { Ensured, Layout, OverlayContext } from './layout.js';
 import { finishMacvlan, plugMacvlans, retireMacvlans } from './macvlan.js';
 import { macvlansIn, nsidOf, nsidsIn, ownNsid } from './macvlan-places.js';
@@ -40,12 +41,13 @@ export const macvlanLayout: Layout = {
   },
   ensure,
   findElsewhere,
-  listPorts: context => {
-    const vxlan = linkNamed(linksOf(context.overlay), VXLAN)?.index;
-    const found = vxlan === undefined ? [] : findElsewhere(context, [], vxlan);
-    return found
+  listPorts: context =>
+    allElsewhere(context, [])
       .filter(({ group }) => group !== REMOVAL_GROUP)
-      .map(({ name, alias }) => (alias || name) as IfName);
+      .map(({ name, alias }) => (alias || name) as IfName),
+  namesOfTargets: (ports, context) => {
+    const found = allElsewhere(context, ports);
+    return ports.map(port => bearerOf(found, port)?.name);
   },
   comparePorts: (found, wanted, _at, to) => compareMacvlans(found, wanted, to),
   finish: finishMacvlan,
@@ -87,6 +89,12 @@ async function ensure({ host, overlay, netns }: OverlayContext, wanted: WantedNe
   createGateway(overlay, wanted, at);
   repairs.push(faults.gateway ?? `${GATEWAY}: not on ${VXLAN}`);
   return { at, repairs };
+}
+
+/** None without a VXLAN. */
+function allElsewhere(context: OverlayContext, ports: readonly WantedPort[]): Macvlan[] {
+  const vxlan = linkNamed(linksOf(context.overlay), VXLAN)?.index;
+  return vxlan === undefined ? [] : findElsewhere(context, ports, vxlan);
 }
 
 /** A namespace without a number is looked into where a port is not found otherwise. */

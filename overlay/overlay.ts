@@ -30,6 +30,7 @@ import type {
   TcpRoute,
   Underlay,
   WantedNetwork,
+  WantedPort,
 } from './types.js';
 import { namingHolder } from './vni-holder.js';
 
@@ -251,6 +252,11 @@ export class Overlay {
 
   listPorts(path: NetnsPath): IfName[] {
     return this.#within(path, place => layoutIn(place.overlay).listPorts(place)) ?? [];
+  }
+
+  /** In the order of `ports`; undefined: there is none, or the overlay is gone. */
+  namesOfTargets(path: NetnsPath, ports: readonly WantedPort[]): (IfName | undefined)[] {
+    return this.#within(path, place => layoutIn(place.overlay).namesOfTargets(ports, place)) ?? [];
   }
 
   #gone(path: NetnsPath): KernelError {

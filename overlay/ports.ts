@@ -10,7 +10,7 @@ import { setPort } from './netlink/bridge.js';
 import type { Message } from './netlink/codec.js';
 import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
-import { delLink, getLink, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
+import { delLink, getLink, getLinkAt, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
 import { connIn, Netns } from './netns.js';
 import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
 
@@ -164,7 +164,27 @@ export function retirePairs(ports: readonly UnwantedPort[], { home, host, overla
   }
 }
 
-/** The same for ends in the overlay namespace alone, whatever their other ends are. */
+/** What the targets' interfaces are called, wherever they are; undefined: there is none. */
+export function namesOfTargets(
+  ports: readonly WantedPort[],
+  { overlay }: OverlayContext,
+): (IfName | undefined)[] {
+  const near = linksNamed(
+    overlay,
+    ports.map(({ overlayVeth }) => overlayVeth),
+  );
+  const asked = [...near.values()].flatMap(({ peer, peerNsid }) =>
+    peerNsid === undefined ? [] : [getLinkAt(peer, peerNsid)],
+  );
+  const far = overlay.attempt(asked).answers.flatMap(message => parseLink(message) ?? []);
+  const byPeer = new Map(far.map(link => [link.peer, link] as const));
+  return ports.map(({ overlayVeth, targetMac }) => {
+    const link = byPeer.get(near.get(overlayVeth)?.index ?? 0);
+    return link?.mac === targetMac && link.group !== REMOVAL_GROUP ? link.name : undefined;
+  });
+}
+
+/** The same as `retirePairs` for ends in the overlay namespace alone, whatever their other ends are. */
 export const retireOverlays = (overlay: Conn, names: readonly IfName[]): void =>
   retire(overlay, linksNamed(overlay, names).values());
 

@@ -67,12 +67,15 @@ export const getLink = (name: IfName): Request => ({
 });
 
 /** Like: ip link show of an index. ENODEV: there is none, answered by nothing. */
-export const getLinkAt = (index: number): Request => ({
+export const getLinkAt = (index: number, nsid?: number): Request => ({
   type: k.RTM_GETLINK,
   flags: 0,
   what: `link show index ${index}`,
   expected: [k.ENODEV],
-  write: writer => writer.ifinfo(index),
+  write: writer => {
+    writer.ifinfo(index);
+    if (nsid !== undefined) writer.attributeU32(k.IFLA_TARGET_NETNSID, nsid);
+  },
 });
 
 /**

@@ -149,6 +149,23 @@ const endpointCreate: Operation = {
   },
 };
 
+/** Its interface gets another name than the record said at first, and the record has to follow. */
+const endpointCreateUnderAnotherName: Operation = {
+  name: 'endpoint-create where the name is taken',
+  prepare: async world => {
+    const network = await apiNetwork(world);
+    const netns = await world.netns();
+    await netns.ip('link add sand0 type bridge');
+    return {
+      run: () => persist(world, () => world.api('POST', '/endpoints', activated(network, netns))),
+      clear: async () => {
+        await clearAll(world);
+        await world.removeNetns(netns);
+      },
+    };
+  },
+};
+
 /** An endpoint in a network of two hosts, and what takes it away. */
 const removal = (name: string, path: (ids: { network: string; endpoint: string }) => string): Operation => ({
   name,
@@ -234,6 +251,7 @@ export const OPERATIONS: readonly Operation[] = [
   dockerNetworkRemove,
   networkCreate,
   endpointCreate,
+  endpointCreateUnderAnotherName,
   removal('endpoint-delete', ({ endpoint }) => `/endpoints/${endpoint}`),
   removalInSilence,
   removal('network-delete --force', ({ network }) => `/networks/${network}?force=true`),
