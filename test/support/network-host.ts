@@ -12,6 +12,7 @@ import { Bindings } from '../../plugin/bindings.js';
 import { StoreClient } from '../../store/client.js';
 import { Keys } from '../../store/keys.js';
 import { TEST_DATA_PLANE } from './data-plane.js';
+import { protect } from './guardian.js';
 import { LogBook } from './log-book.js';
 import { unmountAll } from './netns.js';
 
@@ -38,10 +39,12 @@ export class NetworkHost implements AsyncDisposable {
   readonly bindings: Bindings;
   readonly log: LogBook;
   readonly directory: string;
+  readonly #release: () => void;
   #halted: Promise<void> | undefined;
 
-  private constructor(plan: NetworkHostPlan, directory: string) {
+  private constructor(plan: NetworkHostPlan, directory: string, release: () => void) {
     this.directory = directory;
+    this.#release = release;
     this.log = new LogBook();
     this.engine = new Engine({
       store: new StoreClient({ hosts: plan.hosts }),
@@ -69,7 +72,9 @@ export class NetworkHost implements AsyncDisposable {
 
   /** Follows etcd and holds the first snapshot. */
   static async open(plan: NetworkHostPlan): Promise<NetworkHost> {
-    const host = new NetworkHost(plan, plan.directory ?? (await mkdtemp(join(tmpdir(), 'sand-host-'))));
+    const directory = plan.directory ?? (await mkdtemp(join(tmpdir(), 'sand-host-')));
+    const { release } = await protect({ directories: [directory] });
+    const host = new NetworkHost(plan, directory, release);
     host.engine.start();
     await host.engine.ready();
     return host;
@@ -88,7 +93,7 @@ export class NetworkHost implements AsyncDisposable {
     return this.engine.networks.create({ mtu: 1450, origin: 'api', ...wish });
   }
 
-  /** Ends the engine as a stopped agent does: kernel, etcd and files stay as they are. Idempotent. */
+  /** Ends the engine as a stopped agent does: kernel, etcd and files stay as they are, for another host. Idempotent. */
   halt(): Promise<void> {
     this.#halted ??= this.#halt();
     return this.#halted;
@@ -97,6 +102,7 @@ export class NetworkHost implements AsyncDisposable {
   async #halt(): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
     await this.engine.options.store[Symbol.asyncDispose]();
+    this.#release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
