@@ -9,15 +9,17 @@ import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken } from '../ipam/changes.js';
 import type { Logger } from '../model/log.js';
 import type { HostName } from '../model/scalars.js';
+import { unhurried } from '../model/unhurried.js';
 import type { Kernel } from '../overlay/kernel.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { type AddressFinding, auditAddresses, isLeak } from './address-audit.js';
+import { suspectNetworks } from './gc-suspects.js';
 import type { HostSettings } from './host.js';
 import type { Mirror } from './mirror.js';
 import { OwnPorts, portThatMayBear } from './own-ports.js';
 import { mendPool } from './pool-mending.js';
-import { readTruth, type Truth } from './truth.js';
+import { readTruth, readTruthOf, type Truth } from './truth.js';
 
 /** Chosen: an agent of the original takes the bit, and writes the record within a second. */
 const LOOK_AGAIN_AFTER_MS = 3_000;
@@ -49,6 +51,11 @@ export interface Leak {
 /** Whose leaks are returned: an agent by itself looks after its own host only. */
 export type GcScope = 'own-host' | 'all';
 
+interface Look {
+  readonly truth: Truth;
+  readonly scope: GcScope;
+}
+
 export class Gc {
   readonly #deps: GcDependencies;
 
@@ -58,16 +65,16 @@ export class Gc {
 
   /** What `collect` would return and what not, without touching anything. @throws UnavailableError. */
   async inspect(): Promise<Leak[]> {
-    return this.#judge(await this.#look(), 'all');
+    return this.#judge(await this.#look('all'), 'all');
   }
 
   /** @throws UnavailableError. */
   async collect(scope: GcScope): Promise<Leak[]> {
-    const first = await this.#judge(await this.#look(), scope);
+    const first = await this.#judge(await this.#look(scope), scope);
     if (!first.some(({ outcome }) => outcome.state === 'leaked')) return first;
     await sleep(LOOK_AGAIN_AFTER_MS);
     const seen = new Set(first.map(({ finding }) => identityOf(finding)));
-    const truth = await this.#look();
+    const truth = await this.#look(scope);
     const again = (await this.#judge(truth, scope)).filter(({ finding }) => seen.has(identityOf(finding)));
     const returned: Leak[] = [];
     for (const leak of again) {
@@ -75,18 +82,20 @@ export class Gc {
       else if (leak.finding.owner) returned.push(await this.#returnOwned(leak.finding));
     }
     const inPool = again.filter(({ outcome, finding }) => outcome.state === 'leaked' && !finding.owner);
-    return [...returned, ...(await this.#returnFromPools(truth, inPool))];
+    return [...returned, ...(await this.#returnFromPools({ truth, scope }, inPool))];
   }
 
-  #look(): Promise<Truth> {
-    return readTruth(this.#deps.store, this.#deps.keys);
+  async #look(scope: GcScope): Promise<Truth> {
+    const { store, keys } = this.#deps;
+    if (scope === 'all') return readTruth(store, keys);
+    return readTruthOf(store, keys, await suspectNetworks(this.#deps));
   }
 
   async #judge(truth: Truth, scope: GcScope): Promise<Leak[]> {
     const { isGone } = this.#deps;
     const ports = await OwnPorts.look(this.#deps);
     const leaks: Leak[] = [];
-    for (const network of truth.networks.values()) {
+    for await (const network of unhurried(truth.networks.values())) {
       for (const finding of auditAddresses(network, { nowMs: Date.now(), isGone })) {
         if (isLeak(finding)) leaks.push({ finding, outcome: await this.#outcome(finding, ports, scope) });
       }
@@ -133,18 +142,18 @@ export class Gc {
     return { finding, outcome: { state: 'returned' } };
   }
 
-  async #returnFromPools(truth: Truth, leaks: readonly Leak[]): Promise<Leak[]> {
+  async #returnFromPools(look: Look, leaks: readonly Leak[]): Promise<Leak[]> {
     const findings = leaks.map(({ finding }) => finding);
     const results: Leak[] = [];
     for (const id of new Set(findings.map(({ networkId }) => networkId))) {
       const found = findings.filter(({ networkId }) => networkId === id);
-      results.push(...(await this.#returnFromPool(truth, found)));
+      results.push(...(await this.#returnFromPool(look, found)));
     }
     return results;
   }
 
   /** Those of one network. The truth is read anew when the network has changed since. */
-  async #returnFromPool(truth: Truth, findings: readonly AddressFinding[]): Promise<Leak[]> {
+  async #returnFromPool({ truth, scope }: Look, findings: readonly AddressFinding[]): Promise<Leak[]> {
     let [at, left] = [truth, findings];
     for (let attempt = 0; attempt < ATTEMPTS && left.length > 0; attempt++) {
       const network = left[0] && at.networks.get(left[0].networkId);
@@ -155,7 +164,7 @@ export class Gc {
         for (const finding of left) this.#tell(finding);
         return left.map(finding => ({ finding, outcome: { state: 'returned' } }));
       }
-      at = await this.#look();
+      at = await this.#look(scope);
       const leaked = (await this.#judge(at, 'all')).filter(({ outcome }) => outcome.state === 'leaked');
       const now = new Set(leaked.map(({ finding }) => identityOf(finding)));
       left = left.filter(finding => now.has(identityOf(finding)));

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { COVERED_MAX } from '../ipam/pool.js';
-import { parseRange } from '../ipam/range.js';
+import { sizeOf } from '../ipam/range.js';
 import type { DataPlane } from '../model/data-plane.js';
 import { ExhaustedError } from '../model/errors.js';
 import { dataPlaneOf, type Network } from '../model/records.js';
@@ -111,14 +111,5 @@ export const bridgeFull = (id: NetworkId) =>
     `Network ${id} has ${ENDPOINTS_MAX} interfaces on this host, as many as a Linux bridge takes; use another host, or another network`,
     { network_id: id },
   );
-
-/** Undefined: a range that no agent of ours has made. */
-function sizeOf(range: string): number | undefined {
-  try {
-    return parseRange(range).size;
-  } catch {
-    return undefined;
-  }
-}
 
 export const usageText = ({ what, used, limit, advice }: Usage) => `${what}: ${used} of ${limit}; ${advice}`;

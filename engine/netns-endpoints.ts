@@ -13,12 +13,14 @@ import {
   type NetworkId,
   newEndpointId,
 } from '../model/scalars.js';
+import { unhurried } from '../model/unhurried.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { freeTargetName } from '../overlay/target-name.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
+import { readPages } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
-import { readKey, readPrefix } from '../store/transaction.js';
+import { readKey } from '../store/transaction.js';
 import type { Purpose } from './endpoint-record.js';
 import type { Endpoints } from './endpoints.js';
 import type { Mirror } from './mirror.js';
@@ -121,11 +123,15 @@ export class NetnsEndpoints {
   async list({ networkId, hostname }: EndpointFilter): Promise<EndpointRecord[]> {
     const { store, keys } = this.#deps;
     const prefix = networkId ? keys.networkEndpoints(networkId) : keys.allNetworkEndpoints;
-    const entries = await readPrefix(store, hostname ? keys.nodeEndpoints(hostname) : prefix);
-    const records = entries.flatMap(entry => this.#parse(entry) ?? []);
-    return records
-      .filter(({ network_id }) => !networkId || network_id === networkId)
-      .sort((a, b) => a.created_at.localeCompare(b.created_at));
+    const records: EndpointRecord[] = [];
+    const pages = { prefix: hostname ? keys.nodeEndpoints(hostname) : prefix, hurried: true };
+    for await (const { entries } of readPages(store, pages)) {
+      for await (const entry of unhurried(entries)) {
+        const record = this.#parse(entry);
+        if (record && (!networkId || record.network_id === networkId)) records.push(record);
+      }
+    }
+    return records.sort(byAge);
   }
 
   #parse(entry: KeyValue): EndpointRecord | undefined {
@@ -168,3 +174,7 @@ export class NetnsEndpoints {
     );
   }
 }
+
+/** Times in ISO 8601 are in order as texts. */
+const byAge = ({ created_at: a }: EndpointRecord, { created_at: b }: EndpointRecord) =>
+  a < b ? -1 : a > b ? 1 : 0;

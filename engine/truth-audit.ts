@@ -1,19 +1,18 @@
 /** What contradicts itself in the truth at one revision. Pure. */
 import { contains, parseRange } from '../ipam/range.js';
 import { addressOf, type EndpointId, type NetworkId, type Vni } from '../model/scalars.js';
+import { unhurried } from '../model/unhurried.js';
 import type { Difference } from './difference.js';
 import type { NetworkTruth, Truth } from './truth.js';
 
-export function auditTruth(truth: Truth): Difference[] {
-  return [
-    ...truth.broken.map(({ key, networkId, text }): Difference => {
-      return { area: 'truth', kind: 'broken-value', text, key, networkId };
-    }),
-    ...[...truth.networks.values()].flatMap(network => [...ofNetwork(network)]),
-    ...sharedVnis(truth),
-    ...lonelyClaims(truth),
-    ...unequalPairs(truth),
-  ];
+export async function auditTruth(truth: Truth): Promise<Difference[]> {
+  const found = truth.broken.map(({ key, networkId, text }): Difference => {
+    return { area: 'truth', kind: 'broken-value', text, key, networkId };
+  });
+  for await (const network of unhurried(truth.networks.values())) found.push(...ofNetwork(network));
+  found.push(...sharedVnis(truth), ...lonelyClaims(truth));
+  for await (const difference of unequalPairs(truth)) found.push(difference);
+  return found;
 }
 
 function* ofNetwork(network: NetworkTruth): Iterable<Difference> {
@@ -78,11 +77,11 @@ function* lonelyClaims({ networks, claims }: Truth): Iterable<Difference> {
   }
 }
 
-function* unequalPairs({ networks, nodeEndpoints, broken }: Truth): Iterable<Difference> {
+async function* unequalPairs({ networks, nodeEndpoints, broken }: Truth): AsyncIterable<Difference> {
   const unreadable = new Set(broken.map(({ key }) => key.slice(key.lastIndexOf('/') + 1)));
   const byId = new Map(nodeEndpoints.map(stored => [stored.value.id, stored] as const));
   const paired = new Set<EndpointId>();
-  for (const { id: networkId, endpoints } of networks.values()) {
+  for await (const { id: networkId, endpoints } of unhurried(networks.values())) {
     for (const { key, value } of endpoints) {
       const other = byId.get(value.id);
       paired.add(value.id);

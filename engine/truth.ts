@@ -1,4 +1,4 @@
-/** All of the truth at one revision, sorted by network: what `verify` and `gc` look at. Pure but for `readTruth`. */
+/** All of the truth at one revision, sorted by network: what `verify` and `gc` look at. Pure but for reading it. */
 import { Pool } from '../ipam/pool.js';
 import {
   AddressOwner,
@@ -11,8 +11,9 @@ import {
   SpareRecord,
 } from '../model/records.js';
 import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
+import { unhurried } from '../model/unhurried.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
-import { readSnapshot } from '../store/follow.js';
+import { readPages } from '../store/follow.js';
 import { type KeyParts, partsOf } from '../store/key-parts.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
@@ -52,10 +53,28 @@ export interface Truth {
   readonly broken: readonly BrokenValue[];
 }
 
-/** In pages, at one revision. @throws UnavailableError. */
-export async function readTruth(store: StoreClient, keys: Keys): Promise<Truth> {
-  const { entries, revision } = await readSnapshot(store, `${keys.prefix}/`);
-  return truthOf(keys, entries, revision);
+/** At one revision. @throws UnavailableError. */
+export const readTruth = (store: StoreClient, keys: Keys): Promise<Truth> =>
+  readFrom(store, keys, [`${keys.prefix}/`]);
+
+/** The same of some networks, without what each host lists of its own and the claims. @throws UnavailableError. */
+export const readTruthOf = (store: StoreClient, keys: Keys, ids: Iterable<NetworkId>): Promise<Truth> =>
+  readFrom(
+    store,
+    keys,
+    [...ids].flatMap(id => keys.ofNetwork(id)),
+  );
+
+async function readFrom(store: StoreClient, keys: Keys, prefixes: readonly string[]): Promise<Truth> {
+  const sorter = new Sorter();
+  let revision = 0;
+  for (const prefix of prefixes) {
+    for await (const page of readPages(store, { prefix, revision })) {
+      for await (const entry of unhurried(page.entries)) sorter.add(partsOf(keys, entry.key), entry);
+      ({ revision } = page);
+    }
+  }
+  return { ...sorter, revision };
 }
 
 export function truthOf(keys: Keys, entries: readonly KeyValue[], revision: number): Truth {

@@ -1,6 +1,7 @@
 /** What differs on this host from what should be, without touching anything; and its repair, as far as it is ours. */
 import { describeError } from '../model/errors.js';
 import { type EndpointId, isNetworkId, type NetworkId } from '../model/scalars.js';
+import { unhurried } from '../model/unhurried.js';
 import { auditAddresses } from './address-audit.js';
 import type { Difference } from './difference.js';
 import { Gc, type GcDependencies } from './gc.js';
@@ -36,16 +37,17 @@ export class Verifier {
     const { store, keys, isGone } = this.#deps;
     const truth = await readTruth(store, keys);
     const context = { nowMs: Date.now(), isGone };
-    const addresses = [...truth.networks.values()]
-      .flatMap(network => auditAddresses(network, context))
-      .map(({ fault, networkId, address, text }): Difference => {
+    const addresses: Difference[] = [];
+    for await (const network of unhurried(truth.networks.values())) {
+      for (const { fault, networkId, address, text } of auditAddresses(network, context)) {
         const whole = `${address} of network ${networkId}: ${text}`;
-        return { area: 'addresses', kind: fault, text: whole, networkId, address };
-      });
+        addresses.push({ area: 'addresses', kind: fault, text: whole, networkId, address });
+      }
+    }
     const limits = nearLimits(sizesOf(this.#deps.mirror), await readLimits()).map((usage): Difference => {
       return { area: 'limits', kind: 'near-limit', text: usageText(usage) };
     });
-    return [...auditTruth(truth), ...addresses, ...(await this.#kernelDifferences()), ...limits];
+    return [...(await auditTruth(truth)), ...addresses, ...(await this.#kernelDifferences()), ...limits];
   }
 
   /** Of this host's running endpoints; before anything is compared with them. @throws UnavailableError. */
@@ -130,7 +132,7 @@ export class Verifier {
 
   async #takeClearBits(truth: Truth): Promise<string[]> {
     const done: string[] = [];
-    for (const network of truth.networks.values()) {
+    for await (const network of unhurried(truth.networks.values())) {
       const clear = auditAddresses(network, { nowMs: Date.now(), isGone: this.#deps.isGone })
         .filter(({ fault }) => fault === 'bit-clear')
         .map(({ address }) => address);

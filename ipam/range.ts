@@ -52,6 +52,15 @@ export function parseRange(value: unknown, field = 'ip_range'): Range {
   return range;
 }
 
+/**
+ * `parseRange(cidr).size`, for thousands of ranges at once: each takes `parseRange` a tenth of a millisecond.
+ * Undefined: of a length that no agent of ours makes, or IPv6.
+ */
+export function sizeOf(cidr: Cidr): number | undefined {
+  const length = prefixLengthOf(cidr);
+  return length >= PREFIX_MIN && length <= PREFIX_MAX && !cidr.includes(':') ? 2 ** (32 - length) : undefined;
+}
+
 /** Address number `n` of the range: inverse of `numberOf`. A number outside the range is the caller's defect. */
 export function addressAt(range: Range, n: number): IpAddress {
   if (!(n >= 0 && n < range.size)) throw new RangeError(`${range.cidr} has no address number ${n}`);

@@ -98,7 +98,21 @@ export class Keys {
 
   /** Addresses that a host has taken from the pool ahead of need. */
   addressSpare = (network: NetworkId, host: HostName) => `${this.addressSpares(network)}${host}`;
-  addressSpares = (network: NetworkId) => `${this.prefix}/address-spares/${network}/`;
+  addressSpares = (network: NetworkId) => `${this.allAddressSpares}${network}/`;
+  get allAddressSpares(): string {
+    return `${this.prefix}/address-spares/`;
+  }
+
+  /** Prefixes of all that says something of a network's addresses. */
+  ofNetwork = (id: NetworkId): string[] => [
+    this.network(id),
+    this.attributes(id),
+    this.pool(id),
+    this.networkEndpoints(id),
+    this.bindings(id),
+    this.addressOwners(id),
+    this.addressSpares(id),
+  ];
 
   vni = (vni: Vni) => `${this.prefix}/vnis/${vni}`;
   /** Names may hold any printable character. */

@@ -60,6 +60,10 @@ interface Pages {
   readonly prefix: string;
   readonly cuts?: readonly string[] | undefined;
   readonly what?: Pick<IRangeRequest, 'keys_only'>;
+  /** Of an earlier read, for more of the same moment; 0, the default: now. */
+  readonly revision?: number;
+  /** Somebody waits for the answer: an etcd that is late is an error at once, as for any other call. */
+  readonly hurried?: boolean;
 }
 
 /**
@@ -67,16 +71,21 @@ interface Pages {
  * whatever the limit: so what may be more than one page is asked for piece by piece, more pieces at once while they are
  * found to be small.
  */
-async function* readPages(store: StoreClient, { prefix, cuts = [], what }: Pages): AsyncIterable<Page> {
+export async function* readPages(store: StoreClient, pages: Pages): AsyncIterable<Page> {
+  const { prefix, cuts = [], what, hurried } = pages;
   const whole = endOfPrefix(prefix);
   let [key, range_end]: [Buffer, Buffer] = [Buffer.from(prefix), whole];
-  let [revision, cluster, limit] = [0, '', PAGE_KEYS];
+  let [revision, cluster, limit] = [pages.revision ?? 0, '', PAGE_KEYS];
   for (let pieces = 1; ; ) {
     const cut = cuts.filter(each => Buffer.from(each).compare(key) > 0)[pieces - 1];
     range_end = cut === undefined ? whole : Buffer.from(cut);
-    const answered = await askPatiently(store, { ...what, key, range_end, limit, revision });
+    const request = { ...what, key, range_end, limit, revision };
+    const answered = hurried
+      ? { page: await store.range(request), limit }
+      : await askPatiently(store, request);
     const { page } = answered;
-    if (revision === 0) [revision, cluster] = [Number(page.header.revision), page.header.cluster_id];
+    if (revision === 0) revision = Number(page.header.revision);
+    cluster ||= page.header.cluster_id;
     limit = answered.limit;
     yield { entries: page.kvs.map(keyValueOf), revision, cluster };
     if (page.more) pieces = 1;

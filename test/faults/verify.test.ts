@@ -207,6 +207,24 @@ describe('gc', () => {
   });
 });
 
+it('an agent returns by itself what its own host holds for nobody, in whichever network, and nothing else', async () => {
+  const second = (await ant.api.post('/networks').send({ ip_range: '10.7.0.0/24' })).body.network.id;
+  const old = owner('reservation');
+  await put(`address-owners/${second}/10.7.0.9`, old);
+  await put(`address-owners/${second}/10.7.0.10`, { ...old, at: Date.now() });
+  await takeBit(80);
+  await put(`address-owners/${network}/10.0.0.80`, { ...old, hostname: 'bee' });
+  await takeBit(81);
+  const found = await ant.host.engine.upkeep.gc.collect('own-host');
+  expect(found.map(({ finding, outcome }) => [finding.address, outcome.state])).toEqual([
+    ['10.7.0.9', 'returned'],
+  ]);
+  expect(await etcd.keys(`${prefix}/address-owners/${second}/`)).toEqual([
+    `${prefix}/address-owners/${second}/10.7.0.10`,
+  ]);
+  expect((await leaks()).map(({ address }) => address).sort()).toEqual(['10.0.0.80', '10.0.0.81']);
+});
+
 it('a running endpoint that has lost its record gets it back at the start, and keeps its address', async () => {
   const record = await get(`network-endpoints/${network}/${endpoint.id}`);
   await ant.host.halt();

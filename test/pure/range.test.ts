@@ -8,10 +8,11 @@ import {
   overlaps,
   parseGateway,
   parseRange,
+  sizeOf,
   withPrefix,
 } from '../../ipam/range.js';
 import { InvalidError } from '../../model/errors.js';
-import { type IpAddress, parseIpAddress } from '../../model/scalars.js';
+import { type Cidr, type IpAddress, parseIpAddress } from '../../model/scalars.js';
 
 const ip = (text: string): IpAddress => parseIpAddress(text);
 const prefixes = Array.from({ length: 30 - 8 + 1 }, (_, i) => 8 + i);
@@ -33,6 +34,11 @@ describe('parseRange()', () => {
     ['172.16.0.0/12', 12, 1_048_576],
   ])('%s has prefix length %d and %d addresses', (cidr, prefixLength, size) => {
     expect(parseRange(cidr)).toMatchObject({ cidr, prefixLength, size });
+    expect(sizeOf(cidr as Cidr)).toBe(size);
+  });
+
+  it.each(['10.0.0.0/31', '10.0.0.0/7', '10.0.0.0', 'fd00::/16'])('%s has no size', cidr => {
+    expect(sizeOf(cidr as Cidr)).toBeUndefined();
   });
 
   it('brings a prefix length with a leading zero to its canonical text', () => {
