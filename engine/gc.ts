@@ -94,12 +94,13 @@ export class Gc {
   async #judge(truth: Truth, scope: GcScope): Promise<Leak[]> {
     const { isGone } = this.#deps;
     const ports = await OwnPorts.look(this.#deps);
+    const findings: AddressFinding[] = [];
+    await unhurried(truth.networks.values(), network => {
+      findings.push(...auditAddresses(network, { nowMs: Date.now(), isGone }).filter(isLeak));
+    });
     const leaks: Leak[] = [];
-    for await (const network of unhurried(truth.networks.values())) {
-      for (const finding of auditAddresses(network, { nowMs: Date.now(), isGone })) {
-        if (isLeak(finding)) leaks.push({ finding, outcome: await this.#outcome(finding, ports, scope) });
-      }
-    }
+    for (const finding of findings)
+      leaks.push({ finding, outcome: await this.#outcome(finding, ports, scope) });
     return leaks;
   }
 

@@ -126,10 +126,10 @@ export class NetnsEndpoints {
     const records: EndpointRecord[] = [];
     const pages = { prefix: hostname ? keys.nodeEndpoints(hostname) : prefix, hurried: true };
     for await (const { entries } of readPages(store, pages)) {
-      for await (const entry of unhurried(entries)) {
+      await unhurried(entries, entry => {
         const record = this.#parse(entry);
         if (record && (!networkId || record.network_id === networkId)) records.push(record);
-      }
+      });
     }
     return records.sort(byAge);
   }

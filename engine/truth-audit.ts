@@ -9,10 +9,8 @@ export async function auditTruth(truth: Truth): Promise<Difference[]> {
   const found = truth.broken.map(({ key, networkId, text }): Difference => {
     return { area: 'truth', kind: 'broken-value', text, key, networkId };
   });
-  for await (const network of unhurried(truth.networks.values())) found.push(...ofNetwork(network));
-  found.push(...sharedVnis(truth), ...lonelyClaims(truth));
-  for await (const difference of unequalPairs(truth)) found.push(difference);
-  return found;
+  await unhurried(truth.networks.values(), network => found.push(...ofNetwork(network)));
+  return [...found, ...sharedVnis(truth), ...lonelyClaims(truth), ...(await unequalPairs(truth))];
 }
 
 function* ofNetwork(network: NetworkTruth): Iterable<Difference> {
@@ -77,27 +75,29 @@ function* lonelyClaims({ networks, claims }: Truth): Iterable<Difference> {
   }
 }
 
-async function* unequalPairs({ networks, nodeEndpoints, broken }: Truth): AsyncIterable<Difference> {
+async function unequalPairs({ networks, nodeEndpoints, broken }: Truth): Promise<Difference[]> {
   const unreadable = new Set(broken.map(({ key }) => key.slice(key.lastIndexOf('/') + 1)));
   const byId = new Map(nodeEndpoints.map(stored => [stored.value.id, stored] as const));
   const paired = new Set<EndpointId>();
-  for await (const { id: networkId, endpoints } of unhurried(networks.values())) {
+  const found: Difference[] = [];
+  await unhurried(networks.values(), ({ id: networkId, endpoints }) => {
     for (const { key, value } of endpoints) {
       const other = byId.get(value.id);
       paired.add(value.id);
       if (unreadable.has(value.id)) continue;
       const at = { area: 'truth', kind: 'unequal-pair', networkId, endpointId: value.id } as const;
       const whose = `endpoint ${value.id} of host ${value.hostname}`;
-      if (!other) yield { ...at, text: `${whose} is not listed for its host`, key };
+      if (!other) found.push({ ...at, text: `${whose} is not listed for its host`, key });
       else if (JSON.stringify(other.value) !== JSON.stringify(value)) {
-        yield { ...at, text: `${whose} is not the same for its network and its host`, key: other.key };
+        found.push({ ...at, text: `${whose} is not the same for its network and its host`, key: other.key });
       }
     }
-  }
+  });
   for (const { key, value } of nodeEndpoints) {
     if (paired.has(value.id) || unreadable.has(value.id)) continue;
     const text = `endpoint ${value.id} is listed for host ${value.hostname}, and its network does not have it`;
     const { network_id: networkId, id: endpointId } = value;
-    yield { area: 'truth', kind: 'unequal-pair', text, key, networkId, endpointId };
+    found.push({ area: 'truth', kind: 'unequal-pair', text, key, networkId, endpointId });
   }
+  return found;
 }

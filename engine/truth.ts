@@ -69,8 +69,9 @@ async function readFrom(store: StoreClient, keys: Keys, prefixes: readonly strin
   const sorter = new Sorter();
   let revision = 0;
   for (const prefix of prefixes) {
-    for await (const page of readPages(store, { prefix, revision })) {
-      for await (const entry of unhurried(page.entries)) sorter.add(partsOf(keys, entry.key), entry);
+    const cuts = keys.cuts.filter(cut => cut.startsWith(prefix));
+    for await (const page of readPages(store, { prefix, revision, cuts })) {
+      await unhurried(page.entries, entry => sorter.add(partsOf(keys, entry.key), entry));
       ({ revision } = page);
     }
   }

@@ -38,12 +38,12 @@ export class Verifier {
     const truth = await readTruth(store, keys);
     const context = { nowMs: Date.now(), isGone };
     const addresses: Difference[] = [];
-    for await (const network of unhurried(truth.networks.values())) {
+    await unhurried(truth.networks.values(), network => {
       for (const { fault, networkId, address, text } of auditAddresses(network, context)) {
         const whole = `${address} of network ${networkId}: ${text}`;
         addresses.push({ area: 'addresses', kind: fault, text: whole, networkId, address });
       }
-    }
+    });
     const limits = nearLimits(sizesOf(this.#deps.mirror), await readLimits()).map((usage): Difference => {
       return { area: 'limits', kind: 'near-limit', text: usageText(usage) };
     });
@@ -132,15 +132,15 @@ export class Verifier {
 
   async #takeClearBits(truth: Truth): Promise<string[]> {
     const done: string[] = [];
-    for await (const network of unhurried(truth.networks.values())) {
+    await unhurried(truth.networks.values(), async network => {
       const clear = auditAddresses(network, { nowMs: Date.now(), isGone: this.#deps.isGone })
         .filter(({ fault }) => fault === 'bit-clear')
         .map(({ address }) => address);
-      if (clear.length === 0) continue;
+      if (clear.length === 0) return;
       const change = { free: [], take: clear, endSparesOf: [] };
-      if (!(await mendPool(this.#deps, network, truth.revision, change))) continue;
+      if (!(await mendPool(this.#deps, network, truth.revision, change))) return;
       done.push(`network ${network.id}: ${clear.join(', ')} in use, taken in the pool again`);
-    }
+    });
     return done;
   }
 }

@@ -129,6 +129,22 @@ export class Keys {
     return [endpoints, ...cutsBelow(endpoints), `${this.prefix}/network.`, `${this.prefix}/network/`];
   }
 
+  /** Where a look at the whole prefix is cut, in order. */
+  get cuts(): string[] {
+    const families = [
+      'address-owners',
+      'ipalloc',
+      'network-endpoints',
+      'network',
+      'node-endpoints',
+      'nodes-networks',
+    ];
+    return families.flatMap(family => [
+      `${this.prefix}/${family}/`,
+      ...cutsBelow(`${this.prefix}/${family}/`),
+    ]);
+  }
+
   /** A key of the followed range in its parts; undefined for one that is none of ours. */
   parseFollowed(key: string): FollowedKey | undefined {
     const [family, network, third, fourth, ...more] = key.slice(this.prefix.length + 1).split('/');

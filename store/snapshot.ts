@@ -58,6 +58,7 @@ interface Page {
 
 interface Pages {
   readonly prefix: string;
+  /** Inside the range, in order. */
   readonly cuts?: readonly string[] | undefined;
   readonly what?: Pick<IRangeRequest, 'keys_only'>;
   /** Of an earlier read, for more of the same moment; 0, the default: now. */
