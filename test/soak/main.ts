@@ -44,6 +44,8 @@ function startSchedules(): ChildProcess | undefined {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   process.once('exit', () => child.kill('SIGINT'));
+  // A signal that nobody hears ends a process without its exit.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   return child;
 }
 
