@@ -96,7 +96,7 @@ export class Engine implements AsyncDisposable {
       journal: this.journal,
       host,
       log,
-      renamed: (id, ifName) => this.endpoints.renamed(id, ifName),
+      renamed: (id, ifName) => this.#targetNames.follow(id, ifName),
       serving: () => this.claim.refusal === undefined && !this.#restored.isUnderWay,
     });
     this.#addresses = new Addresses(store, keys, {

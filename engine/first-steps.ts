@@ -54,8 +54,11 @@ export async function takeFirstSteps(deps: FirstStepsDependencies): Promise<void
   const ports = await looked;
   const missing = await attempt(reconciler.start(), 'kernel not compared at start');
   await departed.settle(missing ?? []);
-  reconciler.onPatrol(ids => departed.settle(ids));
-  await attempt(targetNames.settle(), 'names of interfaces not compared');
+  await targetNames.settleAll();
+  reconciler.onPatrol(async ids => {
+    await departed.settle(ids);
+    await targetNames.settle();
+  });
   await unused.removeAll(signal);
   await keptTeardowns.replay();
   await attempt(networks.separateVnis(), 'VNIs given twice not looked for');

@@ -18,11 +18,14 @@ export interface SuspectsDependencies {
   readonly keys: Keys;
   readonly mirror: Mirror;
   readonly host: Pick<HostSettings, 'name'>;
-  /** Declared gone by an operator. */
+  /** Writes nothing any more. */
   isGone(host: HostName): boolean;
 }
 
-/** Networks to be looked at as a whole; what the mirror has not heard yet makes one too many. @throws UnavailableError. */
+/**
+ * Networks to be looked at as a whole. What the mirror has not heard of yet may make one too many; or one too few, which the
+ * next look finds. @throws UnavailableError.
+ */
 export async function suspectNetworks(deps: SuspectsDependencies): Promise<Set<NetworkId>> {
   const { store, keys, isGone } = deps;
   const suspects = new Set<NetworkId>();

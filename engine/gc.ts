@@ -24,6 +24,7 @@ import { readTruth, readTruthOf, type Truth } from './truth.js';
 /** Chosen: an agent of the original takes the bit, and writes the record within a second. */
 const LOOK_AGAIN_AFTER_MS = 3_000;
 const ATTEMPTS = 5; // against hosts that write the same pool
+const SUSPECTS_MAX = 200; // seven requests each: beyond, all of the truth is sooner read
 
 export interface GcDependencies {
   readonly store: StoreClient;
@@ -33,7 +34,7 @@ export interface GcDependencies {
   readonly addresses: Addresses;
   readonly host: HostSettings;
   readonly log: Logger;
-  /** Declared gone by an operator: it runs no containers any more. */
+  /** Its presence has ended, or an operator has declared it gone: it writes nothing any more. */
   isGone(host: HostName): boolean;
 }
 
@@ -51,11 +52,6 @@ export interface Leak {
 /** Whose leaks are returned: an agent by itself looks after its own host only. */
 export type GcScope = 'own-host' | 'all';
 
-interface Look {
-  readonly truth: Truth;
-  readonly scope: GcScope;
-}
-
 export class Gc {
   readonly #deps: GcDependencies;
 
@@ -65,16 +61,25 @@ export class Gc {
 
   /** What `collect` would return and what not, without touching anything. @throws UnavailableError. */
   async inspect(): Promise<Leak[]> {
-    return this.#judge(await this.#look('all'), 'all');
+    return this.#judge(await this.#look(), 'all');
   }
 
   /** @throws UnavailableError. */
-  async collect(scope: GcScope): Promise<Leak[]> {
-    const first = await this.#judge(await this.#look(scope), scope);
+  collect(scope: GcScope): Promise<Leak[]> {
+    return this.#collect(scope, () => this.#look());
+  }
+
+  /** By itself, hour by hour: what is this host's, and where there may be something. @throws UnavailableError. */
+  tidy(): Promise<Leak[]> {
+    return this.#collect('own-host', () => this.#lookAtSuspects());
+  }
+
+  async #collect(scope: GcScope, look: () => Promise<Truth>): Promise<Leak[]> {
+    const first = await this.#judge(await look(), scope);
     if (!first.some(({ outcome }) => outcome.state === 'leaked')) return first;
     await sleep(LOOK_AGAIN_AFTER_MS);
     const seen = new Set(first.map(({ finding }) => identityOf(finding)));
-    const truth = await this.#look(scope);
+    const truth = await look();
     const again = (await this.#judge(truth, scope)).filter(({ finding }) => seen.has(identityOf(finding)));
     const returned: Leak[] = [];
     for (const leak of again) {
@@ -82,13 +87,17 @@ export class Gc {
       else if (leak.finding.owner) returned.push(await this.#returnOwned(leak.finding));
     }
     const inPool = again.filter(({ outcome, finding }) => outcome.state === 'leaked' && !finding.owner);
-    return [...returned, ...(await this.#returnFromPools({ truth, scope }, inPool))];
+    return [...returned, ...(await this.#returnFromPools(truth, inPool))];
   }
 
-  async #look(scope: GcScope): Promise<Truth> {
+  #look(): Promise<Truth> {
+    return readTruth(this.#deps.store, this.#deps.keys);
+  }
+
+  async #lookAtSuspects(): Promise<Truth> {
     const { store, keys } = this.#deps;
-    if (scope === 'all') return readTruth(store, keys);
-    return readTruthOf(store, keys, await suspectNetworks(this.#deps));
+    const suspects = await suspectNetworks(this.#deps);
+    return suspects.size > SUSPECTS_MAX ? this.#look() : readTruthOf(store, keys, suspects);
   }
 
   async #judge(truth: Truth, scope: GcScope): Promise<Leak[]> {
@@ -96,7 +105,8 @@ export class Gc {
     const ports = await OwnPorts.look(this.#deps);
     const findings: AddressFinding[] = [];
     await unhurried(truth.networks.values(), network => {
-      findings.push(...auditAddresses(network, { nowMs: Date.now(), isGone }).filter(isLeak));
+      const found = auditAddresses(network, { nowMs: Date.now(), isGone });
+      for (const finding of found) if (isLeak(finding)) findings.push(finding);
     });
     const leaks: Leak[] = [];
     for (const finding of findings)
@@ -143,18 +153,18 @@ export class Gc {
     return { finding, outcome: { state: 'returned' } };
   }
 
-  async #returnFromPools(look: Look, leaks: readonly Leak[]): Promise<Leak[]> {
+  async #returnFromPools(truth: Truth, leaks: readonly Leak[]): Promise<Leak[]> {
     const findings = leaks.map(({ finding }) => finding);
     const results: Leak[] = [];
     for (const id of new Set(findings.map(({ networkId }) => networkId))) {
       const found = findings.filter(({ networkId }) => networkId === id);
-      results.push(...(await this.#returnFromPool(look, found)));
+      results.push(...(await this.#returnFromPool(truth, found)));
     }
     return results;
   }
 
   /** Those of one network. The truth is read anew when the network has changed since. */
-  async #returnFromPool({ truth, scope }: Look, findings: readonly AddressFinding[]): Promise<Leak[]> {
+  async #returnFromPool(truth: Truth, findings: readonly AddressFinding[]): Promise<Leak[]> {
     let [at, left] = [truth, findings];
     for (let attempt = 0; attempt < ATTEMPTS && left.length > 0; attempt++) {
       const network = left[0] && at.networks.get(left[0].networkId);
@@ -165,7 +175,7 @@ export class Gc {
         for (const finding of left) this.#tell(finding);
         return left.map(finding => ({ finding, outcome: { state: 'returned' } }));
       }
-      at = await this.#look(scope);
+      at = await readTruthOf(this.#deps.store, this.#deps.keys, [network.id]);
       const leaked = (await this.#judge(at, 'all')).filter(({ outcome }) => outcome.state === 'leaked');
       const now = new Set(leaked.map(({ finding }) => identityOf(finding)));
       left = left.filter(finding => now.has(identityOf(finding)));

@@ -9,7 +9,9 @@ export async function auditTruth(truth: Truth): Promise<Difference[]> {
   const found = truth.broken.map(({ key, networkId, text }): Difference => {
     return { area: 'truth', kind: 'broken-value', text, key, networkId };
   });
-  await unhurried(truth.networks.values(), network => found.push(...ofNetwork(network)));
+  await unhurried(truth.networks.values(), network => {
+    for (const difference of ofNetwork(network)) found.push(difference);
+  });
   return [...found, ...sharedVnis(truth), ...lonelyClaims(truth), ...(await unequalPairs(truth))];
 }
 

@@ -8,7 +8,7 @@ import { nearLimits, readLimits, sizesOf, usageText } from './limits.js';
 import { Verifier, type VerifierDependencies } from './verify.js';
 
 // Chosen by us.
-const EVERY_MS = 60 * 60_000; // the truth is read as a whole
+const EVERY_MS = 60 * 60_000; // who holds which address is read, of the whole cluster
 const LIMITS_EVERY_MS = 60_000;
 
 export interface UpkeepDependencies extends Omit<VerifierDependencies, 'isGone'> {
@@ -56,7 +56,7 @@ export class Upkeep implements AsyncDisposable {
   #tidy(): void {
     const { serving, log } = this.#deps;
     if (!serving()) return;
-    this.#running = this.gc.collect('own-host').catch(error => {
+    this.#running = this.gc.tidy().catch(error => {
       log.warn('leaked addresses not looked for', { err: describeError(error) });
     });
   }

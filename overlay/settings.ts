@@ -42,7 +42,7 @@ const content = Buffer.alloc(4_096);
 interface Open {
   readonly fd: number;
   /** Of the trace, where there is one. */
-  trace: number | undefined;
+  readonly trace: number | undefined;
   /** What that said. */
   traced: string;
 }
@@ -115,11 +115,14 @@ export class Settings implements Disposable {
       for (const setting of SETTINGS) {
         const fd = this.#open.has(setting) ? undefined : openIfPresent(setting.path);
         if (fd === undefined) continue;
-        const open: Open = { fd, trace: undefined, traced: '' };
-        this.#open.set(setting, open);
-        if (setting.trace === undefined) continue;
-        open.trace = openSync(setting.trace, 'r');
-        open.traced = textOf(open.trace);
+        try {
+          const trace = setting.trace === undefined ? undefined : openSync(setting.trace, 'r');
+          const traced = trace === undefined ? '' : textOf(trace);
+          this.#open.set(setting, { fd, trace, traced });
+        } catch (error) {
+          closeSync(fd); // where descriptors have run out
+          throw error;
+        }
       }
     });
   }

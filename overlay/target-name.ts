@@ -3,6 +3,8 @@ import type { IfName } from '../model/scalars.js';
 
 const PREFIX = 'sand';
 
+export const isTargetName = (name: string) => /^sand\d+$/.test(name);
+
 /** The first name that is not among those taken. */
 export function freeTargetName(taken: Iterable<IfName>): IfName {
   const names = new Set<string>(taken);

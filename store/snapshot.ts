@@ -63,7 +63,10 @@ interface Pages {
   readonly what?: Pick<IRangeRequest, 'keys_only'>;
   /** Of an earlier read, for more of the same moment; 0, the default: now. */
   readonly revision?: number;
-  /** Somebody waits for the answer: an etcd that is late is an error at once, as for any other call. */
+  /**
+   * Somebody waits for the answer: an etcd that is late is an error at once, as for any other call, and each page is of
+   * its own moment, which no compaction takes away.
+   */
   readonly hurried?: boolean;
 }
 
@@ -80,7 +83,7 @@ export async function* readPages(store: StoreClient, pages: Pages): AsyncIterabl
   for (let pieces = 1; ; ) {
     const cut = cuts.filter(each => Buffer.from(each).compare(key) > 0)[pieces - 1];
     range_end = cut === undefined ? whole : Buffer.from(cut);
-    const request = { ...what, key, range_end, limit, revision };
+    const request = { ...what, key, range_end, limit, revision: hurried ? 0 : revision };
     const answered = hurried
       ? { page: await store.range(request), limit }
       : await askPatiently(store, request);

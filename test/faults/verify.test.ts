@@ -207,22 +207,44 @@ describe('gc', () => {
   });
 });
 
-it('an agent returns by itself what its own host holds for nobody, in whichever network, and nothing else', async () => {
-  const second = (await ant.api.post('/networks').send({ ip_range: '10.7.0.0/24' })).body.network.id;
-  const old = owner('reservation');
-  await put(`address-owners/${second}/10.7.0.9`, old);
-  await put(`address-owners/${second}/10.7.0.10`, { ...old, at: Date.now() });
-  await takeBit(80);
-  await put(`address-owners/${network}/10.0.0.80`, { ...old, hostname: 'bee' });
-  await takeBit(81);
-  const found = await ant.host.engine.upkeep.gc.collect('own-host');
-  expect(found.map(({ finding, outcome }) => [finding.address, outcome.state])).toEqual([
-    ['10.7.0.9', 'returned'],
-  ]);
-  expect(await etcd.keys(`${prefix}/address-owners/${second}/`)).toEqual([
-    `${prefix}/address-owners/${second}/10.7.0.10`,
-  ]);
-  expect((await leaks()).map(({ address }) => address).sort()).toEqual(['10.0.0.80', '10.0.0.81']);
+describe('what an agent does by itself', () => {
+  const tidied = async () =>
+    (await ant.host.engine.upkeep.gc.tidy()).map(({ finding, outcome }) => [finding.address, outcome.state]);
+  const reservation = owner('reservation');
+
+  it.each([
+    ['an old reservation', (n: number) => ({ [`address-owners/${network}/10.0.0.${n}`]: reservation })],
+    [
+      'what is held for an endpoint without a record',
+      (n: number) => ({
+        [`address-owners/${network}/10.0.0.${n}`]: owner('endpoint', { endpoint_id: randomUUID() }),
+      }),
+    ],
+    ['an unlisted aux address', (n: number) => ({ [`address-owners/${network}/10.0.0.${n}`]: owner('aux') })],
+    [
+      'what a host that is gone took ahead of need',
+      (n: number) => ({
+        'network.hosts/wasp': { hostname: 'wasp', identity: 'w', vtep: '10.99.0.9', since: '2026-01-01' },
+        [`address-spares/${network}/wasp`]: { addresses: [`10.0.0.${n}`] },
+      }),
+    ],
+  ])('returns %s', async (_, keysOf) => {
+    const fresh = (await get(`ipalloc/${network}`)).bit_set;
+    await takeBit(90);
+    for (const [key, value] of Object.entries(keysOf(90))) await put(key, value);
+    await until(async () => (await tidied()).toString() === '10.0.0.90,returned', { timeoutMs: 20_000 });
+    expect((await get(`ipalloc/${network}`)).bit_set).toBe(fresh);
+    expect(await leaks()).toEqual([]);
+  });
+
+  it('leaves what is young, another host’s, or of nobody that is known', async () => {
+    for (const n of [80, 81, 82]) await takeBit(n);
+    await put(`address-owners/${network}/10.0.0.80`, { ...reservation, at: Date.now() });
+    await put(`address-owners/${network}/10.0.0.81`, { ...reservation, hostname: 'bee' });
+    const before = await everything();
+    expect(await tidied()).toEqual([]);
+    expect(await everything()).toBe(before);
+  });
 });
 
 it('a running endpoint that has lost its record gets it back at the start, and keeps its address', async () => {

@@ -1,4 +1,4 @@
-import { Agent, request } from 'node:http';
+import { Agent, type IncomingHttpHeaders, request } from 'node:http';
 
 export interface UnixRequest {
   /** Path of the unix socket, at most 107 bytes. */
@@ -16,13 +16,14 @@ export interface UnixRequest {
 export interface UnixResponse {
   readonly status: number;
   readonly text: string;
+  readonly headers: IncomingHttpHeaders;
   /** From connect to the last byte. */
   readonly ms: number;
 }
 
 /** One HTTP request over a unix socket, on a connection of its own. @throws {Error} when there is no whole answer. */
 export function unixRequest(wanted: UnixRequest): Promise<UnixResponse> {
-  const { socket, method = 'GET', path = '/', headers = {}, body = '', timeoutMs = 60_000 } = wanted;
+  const { socket, method = 'GET', path = '/', headers: asked = {}, body = '', timeoutMs = 60_000 } = wanted;
   const agent = new Agent({ keepAlive: true, maxSockets: 1 }); // keepAlive: no `Connection: close` in the request
   const startedAt = performance.now();
   const answer = new Promise<UnixResponse>((resolve, reject) => {
@@ -32,7 +33,7 @@ export function unixRequest(wanted: UnixRequest): Promise<UnixResponse> {
       method,
       path,
       setHost: false,
-      headers: { Host: '', ...headers, 'Content-Length': Buffer.byteLength(body) },
+      headers: { Host: '', ...asked, 'Content-Length': Buffer.byteLength(body) },
       signal: AbortSignal.timeout(timeoutMs),
     });
     outgoing.on('error', reject);
@@ -42,7 +43,8 @@ export function unixRequest(wanted: UnixRequest): Promise<UnixResponse> {
       incoming.on('error', reject);
       incoming.on('end', () => {
         const text = Buffer.concat(chunks).toString();
-        resolve({ status: incoming.statusCode ?? 0, text, ms: performance.now() - startedAt });
+        const { statusCode: status = 0, headers } = incoming;
+        resolve({ status, text, headers, ms: performance.now() - startedAt });
       });
     });
     outgoing.end(body);
