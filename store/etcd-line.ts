@@ -4,7 +4,7 @@
  */
 import type { Metadata } from '@grpc/grpc-js';
 import { ConsecutiveBreaker, ConstantBackoff, circuitBreaker, handleWhen, noop, retry } from 'cockatiel';
-import { Etcd3, type IOptions, isRecoverableError } from 'etcd3';
+import { Etcd3, GRPCResourceExhastedError, type IOptions, isRecoverableError } from 'etcd3';
 import type { IWatchRequest, IWatchResponse } from 'etcd3/lib/rpc.js';
 
 // Chosen by us. A request and its retries end within 6.5 s, far below Docker's 30 s for one call.
@@ -54,6 +54,10 @@ class RawEtcd extends Etcd3 {
   }
 }
 
+/** A member that says it is full answers: put aside for that, it would not be asked in the seconds after there is room. */
+const isFaultOfHost = (error: Error) =>
+  isRecoverableError(error) && !(error instanceof GRPCResourceExhastedError);
+
 const etcdOptions = ({ hosts, tls, auth }: StoreOptions): IOptions => ({
   hosts: [...hosts],
   ...(tls ? { credentials: credentialsOf(tls) } : {}),
@@ -73,7 +77,7 @@ const etcdOptions = ({ hosts, tls, auth }: StoreOptions): IOptions => ({
     host: () =>
       hosts.length === 1
         ? noop
-        : circuitBreaker(handleWhen(isRecoverableError), {
+        : circuitBreaker(handleWhen(isFaultOfHost), {
             halfOpenAfter: 2_000,
             breaker: new ConsecutiveBreaker(2),
           }),
