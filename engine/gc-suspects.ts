@@ -5,9 +5,9 @@
 import { AddressOwner } from '../model/records.js';
 import type { HostName, IpAddress, NetworkId } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
-import { readPages } from '../store/follow.js';
+import { readSnapshot } from '../store/follow.js';
 import { partsOf } from '../store/key-parts.js';
-import { cutsBelow, type Keys } from '../store/keys.js';
+import type { Keys } from '../store/keys.js';
 import { findRecord } from '../store/table.js';
 import { ownerFault } from './address-audit.js';
 import type { HostSettings } from './host.js';
@@ -27,20 +27,17 @@ export interface SuspectsDependencies {
  * next look finds. @throws UnavailableError.
  */
 export async function suspectNetworks(deps: SuspectsDependencies): Promise<Set<NetworkId>> {
-  const { store, keys, isGone } = deps;
+  const { store, keys, host, isGone } = deps;
   const suspects = new Set<NetworkId>();
-  const each = async (prefix: string, work: (entry: KeyValue) => void) => {
-    for await (const { entries } of readPages(store, { prefix, cuts: cutsBelow(prefix) }))
-      entries.forEach(work);
-  };
-  await each(keys.allAddressOwners, entry => {
-    const parts = entry.value.includes(deps.host.name) && partsOf(keys, entry.key);
-    if (parts && parts.family === 'owner' && isSuspect(entry, parts, deps)) suspects.add(parts.network);
-  });
-  await each(keys.allAddressSpares, ({ key }) => {
+  const isNamed = ({ value }: KeyValue) => value.includes(host.name);
+  for (const entry of (await readSnapshot(store, keys.allAddressOwners, isNamed)).entries) {
+    const parts = partsOf(keys, entry.key);
+    if (parts.family === 'owner' && isSuspect(entry, parts, deps)) suspects.add(parts.network);
+  }
+  for (const { key } of (await readSnapshot(store, keys.allAddressSpares)).entries) {
     const parts = partsOf(keys, key);
     if (parts.family === 'spare' && isGone(parts.host)) suspects.add(parts.network);
-  });
+  }
   return suspects;
 }
 

@@ -66,31 +66,38 @@ export const readTruthOf = (store: StoreClient, keys: Keys, ids: Iterable<Networ
   );
 
 async function readFrom(store: StoreClient, keys: Keys, prefixes: readonly string[]): Promise<Truth> {
-  const sorter = new Sorter();
+  const sorter = new TruthSorter(keys);
   let revision = 0;
   for (const prefix of prefixes) {
     const cuts = keys.cuts.filter(cut => cut.startsWith(prefix));
     for await (const page of readPages(store, { prefix, revision, cuts })) {
-      await unhurried(page.entries, entry => sorter.add(partsOf(keys, entry.key), entry));
+      await unhurried(page.entries, entry => sorter.add(entry));
       ({ revision } = page);
     }
   }
-  return { ...sorter, revision };
+  return sorter.truth(revision);
 }
 
-export function truthOf(keys: Keys, entries: readonly KeyValue[], revision: number): Truth {
-  const sorter = new Sorter();
-  for (const entry of entries) sorter.add(partsOf(keys, entry.key), entry);
-  return { ...sorter, revision };
-}
-
-class Sorter {
+/** What was read, key by key. */
+export class TruthSorter {
   readonly networks = new Map<NetworkId, NetworkTruth>();
   readonly nodeEndpoints: Stored<EndpointRecord>[] = [];
   readonly claims: Stored<NetworkId>[] = [];
   readonly broken: BrokenValue[] = [];
 
-  add(parts: KeyParts, entry: KeyValue): void {
+  readonly #keys: Keys;
+
+  constructor(keys: Keys) {
+    this.#keys = keys;
+  }
+
+  truth(revision: number): Truth {
+    const { networks, nodeEndpoints, claims, broken } = this;
+    return { networks, nodeEndpoints, claims, broken, revision };
+  }
+
+  add(entry: KeyValue): void {
+    const parts = partsOf(this.#keys, entry.key);
     try {
       this.#put(parts, entry);
     } catch (error) {

@@ -1,6 +1,6 @@
 import { auditAddresses, GRACE_MS } from '../../engine/address-audit.js';
 import type { NetworkTruth } from '../../engine/truth.js';
-import { truthOf } from '../../engine/truth.js';
+import { TruthSorter } from '../../engine/truth.js';
 import { Pool } from '../../ipam/pool.js';
 import { parseRange } from '../../ipam/range.js';
 import { parseHostName, parseInterfaceAddress, parseIpAddress, parseNetworkId } from '../../model/scalars.js';
@@ -60,7 +60,9 @@ function network({ bits = [], endpoints = {}, owners = {}, spares, aux }: Plan):
   const entries = values.map(([key, value], i) => {
     return { key, value: JSON.stringify(value), createRevision: i + 1, modRevision: i + 1 };
   });
-  const truth = truthOf(KEYS, entries, 99);
+  const sorter = new TruthSorter(KEYS);
+  for (const entry of entries) sorter.add(entry);
+  const truth = sorter.truth(99);
   expect(truth.broken).toEqual([]);
   return truth.networks.get(ID) as NetworkTruth;
 }
