@@ -5,7 +5,7 @@ import type { Range } from '../ipam/range.js';
 import type { DataPlane } from '../model/data-plane.js';
 import { ConflictError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import { attributesWith, Claim, type NetworkAttributes, NetworkRecord } from '../model/records.js';
+import { attributesWith, Claim, claimOf, type NetworkAttributes, NetworkRecord } from '../model/records.js';
 import type { Cidr, InterfaceAddress, NetworkId, Vni } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import { type Keys, VNI_LOCK_RANGE } from '../store/keys.js';
@@ -175,13 +175,13 @@ export class NetworkCreation {
       { put: keys.network(id), value: record },
       { put: keys.attributes(id), value: attributes },
       { put: keys.pool(id), value: Pool.fresh(id, this.#range, gateway).toRecord() },
-      { put: keys.vni(vxlan_vni), value: { network_id: id } },
+      { put: keys.vni(vxlan_vni), value: claimOf(id) },
       ...(also?.(record) ?? []),
     ];
     const conditions: Condition[] = [{ absent: keys.network(id) }, ...this.#claimable(keys.vni(vxlan_vni))];
     // A name of an older network may be used again through the API; only the first holds the claim.
     if (uniqueName || (this.#wish.name !== undefined && mirror.networksNamed(name).length === 0)) {
-      writes.push({ put: keys.name(name), value: { network_id: id } });
+      writes.push({ put: keys.name(name), value: claimOf(id) });
       conditions.push(...this.#claimable(keys.name(name)));
     }
     return { writes, conditions };
@@ -240,7 +240,7 @@ export async function yieldVniToOlder(deps: NetworksDependencies, id: NetworkId)
     }
     const writes: Write[] = [
       { put: keys.network(id), value: { ...record, vxlan_vni: vni } },
-      { put: keys.vni(vni), value: { network_id: id } },
+      { put: keys.vni(vni), value: claimOf(id) },
     ];
     if (claim && parseRecord(Claim, claim).network_id === id) writes.push({ delete: claim.key });
     const conditions: Condition[] = [

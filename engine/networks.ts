@@ -6,7 +6,7 @@ import { ConflictError, NotFoundError } from '../model/errors.js';
 import {
   attributesWith,
   BindingRecord,
-  Claim,
+  claimOf,
   dataPlaneOf,
   EndpointRecord,
   mtuOf,
@@ -250,16 +250,14 @@ export class Networks {
   async #tryRemove({ record }: Network): Promise<boolean> {
     const { store, keys, mirror, log } = this.#deps;
     const { id, name, vxlan_vni } = record;
-    const claim = await readKey(store, keys.name(name));
-    const ownsName = claim !== undefined && findRecord(Claim, claim)?.network_id === id;
     const writes: Write[] = [
       { delete: keys.network(id) },
       { delete: keys.attributes(id) },
       { delete: keys.pool(id) },
-      { delete: keys.vni(vxlan_vni) },
       { deletePrefix: keys.addressOwners(id) },
       { deletePrefix: keys.addressSpares(id) },
-      ...(ownsName ? [{ delete: keys.name(name) }] : []),
+      // They may be another network's: names are given again, and agents of the original do not look at claims of VNIs.
+      ...[keys.vni(vxlan_vni), keys.name(name)].map(key => ({ deleteIf: key, value: claimOf(id) })),
     ];
     const empty = [keys.networkEndpoints(id), keys.bindings(id), keys.networkNodes(id)];
     const conditions: Condition[] = [

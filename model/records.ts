@@ -141,6 +141,7 @@ export type AddressOwner = Readonly<z.infer<typeof AddressOwner>>;
 /** Ours: what stands in a key of `vnis` and `names`. */
 export const Claim = z.object({ network_id: scalar(value => parseNetworkId(value)) });
 export type Claim = Readonly<z.infer<typeof Claim>>;
+export const claimOf = (network: NetworkId): Claim => ({ network_id: network });
 
 /** Ours: addresses that a host has taken ahead of need. */
 export const SpareRecord = z.object({

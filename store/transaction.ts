@@ -20,12 +20,18 @@ export type Condition =
 export type Write =
   | { readonly put: string; readonly value: unknown; readonly lease?: string }
   | { readonly delete: string }
-  /** All keys with a prefix; only for families that the mirror does not follow. */
-  | { readonly deletePrefix: string };
+  // Only for families that the mirror does not follow, since nobody is told what went:
+  /** All keys with a prefix. */
+  | { readonly deletePrefix: string }
+  /** The key, if its value is this one. */
+  | { readonly deleteIf: string; readonly value: unknown };
 
 /** The key, or prefix, that a write is about. */
-export const keyOf = (write: Write): string =>
-  'put' in write ? write.put : 'delete' in write ? write.delete : write.deletePrefix;
+export function keyOf(write: Write): string {
+  if ('put' in write) return write.put;
+  if ('delete' in write) return write.delete;
+  return 'deletePrefix' in write ? write.deletePrefix : write.deleteIf;
+}
 
 /** A single key, or all keys with a prefix. */
 export type Read = { readonly key: string } | { readonly prefix: string };
@@ -74,8 +80,16 @@ const createdAt = (key: string, result: 'Equal' | 'Greater'): ICompare => ({
 function writeOf(write: Write): IRequestOp {
   if ('delete' in write) return { request_delete_range: { key: Buffer.from(write.delete) } };
   if ('deletePrefix' in write) return { request_delete_range: rangeOf({ prefix: write.deletePrefix }) };
+  const key = Buffer.from(keyOf(write));
   const value = Buffer.from(JSON.stringify(write.value));
-  return { request_put: { key: Buffer.from(write.put), value, lease: write.lease ?? 0 } };
+  if ('put' in write) return { request_put: { key, value, lease: write.lease ?? 0 } };
+  return {
+    request_txn: {
+      compare: [{ key, target: 'Value', result: 'Equal', value }],
+      success: [{ request_delete_range: { key } }],
+      failure: [],
+    },
+  };
 }
 
 export const rangeOf = (read: Read) =>

@@ -303,6 +303,15 @@ describe('remove()', () => {
     expect(await stored(`${prefix}/names/shop`)).toEqual({ network_id: first.record.id });
   });
 
+  it("leaves the claim of another network's VNI alone, which an agent of the original gave again", async () => {
+    const [a] = await open(1);
+    const { id, vxlan_vni } = (await a.create()).record;
+    const twin = newNetworkId();
+    await etcd.ctl('put', `${prefix}/network/${twin}`, legacyNetwork(twin, vxlan_vni));
+    await a.networks.remove(twin);
+    expect(await stored(`${prefix}/vnis/${vxlan_vni}`)).toEqual({ network_id: id });
+  });
+
   const inUse = (id: NetworkId): readonly [string, string, object, string][] => [
     ['an endpoint', `network-endpoints/${id}/${newNetworkId()}`, endpoint(id), 'has endpoints on far'],
     ['a binding', `network.bindings/${id}/far/d1`, binding(id), 'is bound to Docker networks of far'],

@@ -113,6 +113,22 @@ describe('transact()', () => {
     );
   });
 
+  it('deletes a key of one value, whatever else it writes', async () => {
+    const claim = `${prefix}/claim`;
+    const release = (owner: string) => [
+      { deleteIf: claim, value: { owner } },
+      { put: `${prefix}/done`, value: owner },
+    ];
+    await transact(store, { conditions: [], writes: [{ put: claim, value: { owner: 'a' } }] });
+    const other = await transact(store, { conditions: [], writes: release('b') });
+    expect(other.committed).toBe(true);
+    expect(await etcd.keys(prefix)).toEqual([claim, `${prefix}/done`]);
+    await transact(store, { conditions: [], writes: release('a') });
+    expect(await etcd.keys(prefix)).toEqual([`${prefix}/done`]);
+    const absent = await transact(store, { conditions: [], writes: release('a') });
+    expect(absent.committed).toBe(true);
+  });
+
   it('binds a write to a lease', async () => {
     const lease = await store.grantLease(60);
     await transact(store, { conditions: [], writes: [{ put: `${prefix}/leased`, value: 1, lease }] });
