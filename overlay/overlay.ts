@@ -13,7 +13,7 @@ import type { HostContext, Layout, OverlayContext } from './layout.js';
 import { layoutIn, layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import type { Conn } from './netlink/conn.js';
-import { type Link, setLink } from './netlink/link.js';
+import { getLinkAt, type Link, parseLink, setLink } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
 import { closeFd, openTcpSocket } from './netlink/socket.js';
 import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
@@ -68,7 +68,9 @@ export class Overlay {
   underlay(vtep: IpAddress): Underlay {
     const found = this.#host.dump(getAddresses).flatMap(message => parseAddress(message) ?? []);
     const carrier = found.find(({ address }) => addressOf(address) === vtep);
-    const link = carrier && linksOf(this.#host).find(({ index }) => index === carrier.index);
+    // That one alone: a host of many containers has hundreds.
+    const asked = carrier ? [getLinkAt(carrier.index)] : [];
+    const [link] = this.#host.attempt(asked).answers.flatMap(message => parseLink(message) ?? []);
     if (!link) {
       throw new NotFoundError(
         `No interface of this host has the VTEP address ${vtep}; correct PEER_IP or add the address`,
