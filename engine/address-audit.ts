@@ -50,14 +50,16 @@ export interface OwnerContext {
   readonly isListedAux: boolean;
 }
 
+/** Whether an owner key has been there longer than what it was made for takes to come. */
+export const isOld = ({ at }: AddressOwner, nowMs: number) => nowMs - at > GRACE_MS;
+
 /** Why an owner key holds its address for nobody; undefined when it holds it rightly. */
 export function ownerFault(owner: AddressOwner, context: OwnerContext): AddressFault | undefined {
   const { nowMs, hasRecord, isBorne, isListedAux } = context;
-  const isOld = nowMs - owner.at > GRACE_MS;
   if (owner.kind === 'endpoint')
     return hasRecord || owner.endpoint_id === undefined ? undefined : 'no-endpoint';
-  if (owner.kind === 'aux') return isListedAux || !isOld ? undefined : 'unlisted-aux';
-  return isOld && !isBorne ? 'old-reservation' : undefined;
+  if (owner.kind === 'aux') return isListedAux || !isOld(owner, nowMs) ? undefined : 'unlisted-aux';
+  return isOld(owner, nowMs) && !isBorne ? 'old-reservation' : undefined;
 }
 
 export interface AuditContext {

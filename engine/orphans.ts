@@ -22,11 +22,9 @@ import { readSnapshot } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, readKey, transact, type Write } from '../store/transaction.js';
+import { isOld, ownerFault } from './address-audit.js';
 import type { Mirror } from './mirror.js';
 import { type OwnPorts, portThatMayBear } from './own-ports.js';
-
-/** Chosen: Docker makes an endpoint right after it asked for the address, and returns it right after the endpoint. */
-const RESERVATION_LASTS_MS = 10 * 60_000;
 
 export interface OrphansDependencies {
   readonly store: StoreClient;
@@ -141,24 +139,21 @@ export class Orphans {
     log.info('address without an endpoint returned', { network_id: at.network, address: at.address });
   }
 
-  /** The mirror may not have heard yet of an endpoint that was made a moment ago. */
   async #isInUse(owner: AddressOwner, where: At, nowMs: number): Promise<boolean> {
-    const { kind, endpoint_id } = owner;
+    const hasRecord = owner.kind === 'endpoint' && (await this.#hasRecord(owner, where));
+    const isBorne = this.#deps.mirror.bearerOf(where.network, where.address) !== undefined;
+    // Whether Docker still lists an aux address is `gc`'s to find out.
+    return ownerFault(owner, { nowMs, hasRecord, isBorne, isListedAux: true }) === undefined;
+  }
+
+  /** The mirror may not have heard yet of an endpoint that was made a moment ago. */
+  async #hasRecord({ endpoint_id: id }: AddressOwner, { network }: At): Promise<boolean> {
     const { store, keys, mirror } = this.#deps;
-    if (kind === 'endpoint' && endpoint_id) {
-      if (mirror.localEndpoint(endpoint_id)) return true;
-      return (await readKey(store, keys.networkEndpoint(where.network, endpoint_id))) !== undefined;
-    }
-    return (
-      kind !== 'reservation' ||
-      !isOld(owner, nowMs) ||
-      mirror.bearerOf(where.network, where.address) !== undefined
-    );
+    if (id === undefined) return false;
+    if (mirror.localEndpoint(id)) return true;
+    return (await readKey(store, keys.networkEndpoint(network, id))) !== undefined;
   }
 }
-
-/** Whether a reservation has outlived what it can have been made for. */
-export const isOld = ({ at }: Pick<AddressOwner, 'at'>, nowMs: number) => nowMs - at > RESERVATION_LASTS_MS;
 
 /** An owner key of this host. */
 interface Held {
