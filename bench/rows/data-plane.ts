@@ -91,10 +91,11 @@ class Samples {
     say(`round ${round + 1}: TCP across hosts ${latest.join(', ')} Gbit/s`);
   }
 
-  /** Every way once, in an order that turns. */
+  /** Every way once, in an order that turns, there and back: what runs before also tells. */
   async #measure(measure: Measure, turn: number): Promise<void> {
     const ways = [...this.paths];
-    const first = turn % ways.length;
+    if (turn % 2 === 1) ways.reverse();
+    const first = Math.floor(turn / 2) % ways.length;
     for (const [way, paths] of [...ways.slice(first), ...ways.slice(0, first)]) {
       for (const path of paths) {
         const value = await measure.run(path);
