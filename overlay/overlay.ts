@@ -70,7 +70,7 @@ export class Overlay {
     const carrier = found.find(({ address }) => addressOf(address) === vtep);
     // That one alone: a host of many containers has hundreds.
     const asked = carrier ? [getLinkAt(carrier.index)] : [];
-    const [link] = this.#host.attempt(asked).answers.flatMap(message => parseLink(message) ?? []);
+    const [link] = this.#host.run(asked).flatMap(message => parseLink(message) ?? []);
     if (!link) {
       throw new NotFoundError(
         `No interface of this host has the VTEP address ${vtep}; correct PEER_IP or add the address`,
