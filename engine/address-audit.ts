@@ -50,7 +50,7 @@ export interface OwnerContext {
   readonly isListedAux: boolean;
 }
 
-/** Whether an owner key has been there longer than what it was made for takes to come. */
+/** Whether what an owner key was made for would have come by now. */
 export const isOld = ({ at }: AddressOwner, nowMs: number) => nowMs - at > GRACE_MS;
 
 /** Why an owner key holds its address for nobody; undefined when it holds it rightly. */

@@ -18,8 +18,8 @@ const PLACES: readonly Place[] = ['across hosts', 'on one host'];
 interface Measure {
   readonly what: string;
   readonly unit: string;
-  /** In each round. */
-  readonly runs: number;
+  /** In each round; default: one. */
+  readonly runs?: number;
   /** Undefined: cannot be measured here. */
   run(path: Path): Promise<number | undefined>;
 }
@@ -32,14 +32,12 @@ const TCP: Measure = {
   run: path => gigabits(path, { streams: 1, seconds: 1 }),
 };
 
-const once = (what: string, unit: string) => ({ what, unit, runs: 1 });
-
 const measuresWith = (roundTrips: string | undefined): Measure[] => [
   TCP,
-  { ...once('TCP, 4 streams', 'Gbit/s'), run: path => gigabits(path, { streams: 4, seconds: 1 }) },
-  { ...once('64-byte packets', 'k/s'), run: path => kiloPackets(path, 1) },
+  { what: 'TCP, 4 streams', unit: 'Gbit/s', run: path => gigabits(path, { streams: 4, seconds: 1 }) },
+  { what: '64-byte packets', unit: 'k/s', run: path => kiloPackets(path, 1) },
   ...(roundTrips
-    ? [{ ...once('round trip of a byte', 'µs'), run: (path: Path) => roundTripUs(path, roundTrips, 1) }]
+    ? [{ what: 'round trip of a byte', unit: 'µs', run: (path: Path) => roundTripUs(path, roundTrips, 1) }]
     : []),
 ];
 
@@ -83,7 +81,7 @@ class Samples {
 
   async take(round: number, say: Say): Promise<void> {
     for (const measure of this.measures) {
-      for (const run of times(measure.runs)) await this.#measure(measure, round + run);
+      for (const run of times(measure.runs ?? 1)) await this.#measure(measure, round + run);
     }
     const latest = [...DATA_PLANES, HAND_MADE, BARE].map(way =>
       this.of(way, 'across hosts', TCP).at(-1)?.toFixed(1),
