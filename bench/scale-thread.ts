@@ -59,6 +59,8 @@ export class CountingThread extends EventEmitter {
         return void this.#networks.delete(first as NetnsPath);
       case 'changePorts':
         return (second as PortChange).plug.map(({ overlayVeth }) => ({ ifName: overlayVeth }));
+      case 'makeBare':
+        return undefined;
       case 'listNamespaces':
         return [...this.#networks.keys()];
       case 'underlay':

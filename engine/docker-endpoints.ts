@@ -41,8 +41,9 @@ export class DockerEndpoints {
     const { mirror, endpoints } = this.#deps;
     // Of a repeated call the interface may be in its container already.
     const isNew = mirror.localEndpoint(wish.id) === undefined;
-    const record = await endpoints.create(wish);
-    if (isNew && this.#isMadeAhead(wish.networkId)) this.#ahead.begin(record.id, endpoints.plug(record));
+    const plugFollows = isNew && this.#isMadeAhead(wish.networkId);
+    const record = await endpoints.create(wish, { plugFollows });
+    if (plugFollows) this.#ahead.begin(record.id, endpoints.plug(record));
     return record;
   }
 

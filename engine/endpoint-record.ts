@@ -2,6 +2,7 @@
 import { macFor, parseRange, withPrefix } from '../ipam/range.js';
 import type { AddressSource, EndpointRecord, NetworkRecord } from '../model/records.js';
 import type { EndpointId, IfName, IpAddress, MacAddress, NetnsPath, NetworkId } from '../model/scalars.js';
+import type { BarePort } from '../overlay/types.js';
 import type { Keys } from '../store/keys.js';
 import type { Write } from '../store/transaction.js';
 import { type HostSettings, overlayMacOf, overlayVethOf, targetVethOf } from './host.js';
@@ -66,6 +67,21 @@ const dockerPart = ({ endpointId, networkId, source }: Extract<Purpose, { kind: 
   network_id: networkId,
   address_source: source,
 });
+
+/**
+ * What can be made of the endpoint's interface before it has its address; undefined: nothing. In a container nothing is
+ * made for an address that may be refused.
+ */
+export function barePort({ id, address, mac, purpose }: EndpointWish): BarePort | undefined {
+  const overlayMac = overlayMacOf(id);
+  const targetMac = mac ?? (address && macFor(address)) ?? overlayMac;
+  const ends = { endpointId: id, overlayVeth: overlayVethOf(id), overlayMac, targetMac };
+  if (purpose.kind === 'docker') {
+    return { ...ends, target: { kind: 'host', name: targetVethOf(id), sandbox: undefined } };
+  }
+  if (purpose.kind === 'passive' || address !== undefined) return undefined;
+  return { ...ends, target: { kind: 'netns', path: purpose.netns, name: purpose.ifName } };
+}
 
 /** What a change of an endpoint's record writes. */
 export const recordWrites = (keys: Keys, record: EndpointRecord): Write[] => [

@@ -4,7 +4,7 @@ import type { Addresses } from '../ipam/addresses.js';
 import { addressTaken, networkGone, type OwnerCheck, type Step } from '../ipam/changes.js';
 import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
-import type { EndpointRecord } from '../model/records.js';
+import { dataPlaneOf, type EndpointRecord, type Network } from '../model/records.js';
 import {
   addressOf,
   type EndpointId,
@@ -13,11 +13,13 @@ import {
   type NetnsPath,
   type NetworkId,
 } from '../model/scalars.js';
+import type { BarePort } from '../overlay/types.js';
 import type { StoreClient } from '../store/client.js';
 import type { Keys } from '../store/keys.js';
 import { transact, type Write } from '../store/transaction.js';
 import { refuseWhileDraining } from './draining.js';
 import {
+  barePort,
   creationWrites,
   deletionWrites,
   type EndpointWish,
@@ -61,9 +63,10 @@ export class Endpoints implements AsyncDisposable {
 
   /**
    * Writes the endpoint with its address; a repeated call answers what the first one made. Its interface is `plug`'s.
+   * @param options `plugFollows`: what can be made of the interface meanwhile, is
    * @throws NotFoundError: the network. ConflictError: the address is taken. ExhaustedError. UnavailableError.
    */
-  async create(wish: EndpointWish): Promise<EndpointRecord> {
+  async create(wish: EndpointWish, { plugFollows = false } = {}): Promise<EndpointRecord> {
     const { mirror, networks, addresses, journal, host, keys } = this.#deps;
     const { id, networkId } = wish;
     const existing = mirror.localEndpoint(id);
@@ -78,14 +81,33 @@ export class Endpoints implements AsyncDisposable {
       endpoints: 1,
       writes: (got: IpAddress) => creationWrites(keys, record(got)),
     } as const;
-    const address = await addresses.commit(change).catch(error => {
+    const begun = plugFollows ? this.#beginPort(network, wish) : undefined;
+    const address = await addresses.commit(change).catch(async error => {
       // It may have been carried out all the same; whoever asked forgets the endpoint with this error.
       if (error instanceof UnavailableError) journal.add({ kind: 'endpoint', endpoint_id: id });
+      if (begun) await this.#giveUp(networkId, begun);
       throw error;
     });
     const made = mirror.localEndpoint(id) ?? record(address);
     this.#deps.log.info('endpoint created', { endpoint_id: id, network_id: networkId, address });
     return made;
+  }
+
+  /** Alone, that is: callers who come together share the kernel's work. */
+  #beginPort(network: Network, wish: EndpointWish): BarePort | undefined {
+    const { addresses, reconciler } = this.#deps;
+    if (dataPlaneOf(network) === 'macvlan' || addresses.isBusy(wish.networkId)) return undefined;
+    const port = barePort(wish);
+    if (port) reconciler.makeBare(network, port);
+    return port;
+  }
+
+  /** Not what another call for the same endpoint has begun. */
+  async #giveUp(networkId: NetworkId, port: BarePort): Promise<void> {
+    const { reconciler } = this.#deps;
+    if (!reconciler.bare.has(port)) return;
+    await this.#unplug(networkId, port);
+    reconciler.ports.left(port.endpointId);
   }
 
   /** Our IPAM driver has reserved the address before; anybody else takes one. */
@@ -112,7 +134,7 @@ export class Endpoints implements AsyncDisposable {
     } catch (error) {
       // Whoever removes it may not have come through with etcd yet.
       const isRemoved = reconciler.ports.isLeaving(record.id);
-      await this.#unplug(record);
+      await this.#unplugRecord(record);
       reconciler.ports.left(record.id);
       throw this.#removal(record, isRemoved) ?? error;
     }
@@ -136,13 +158,17 @@ export class Endpoints implements AsyncDisposable {
     return this.#sandboxes.pathOf(id) ?? ((target_netns_path as NetnsPath) || undefined);
   }
 
-  /** What is left behind is a stranger to the next reconcile. */
-  async #unplug(record: EndpointRecord): Promise<void> {
-    const { reconciler, log } = this.#deps;
+  #unplugRecord(record: EndpointRecord): Promise<void> {
     const target_netns_path = this.targetNetnsOf(record) ?? '';
-    await reconciler.unplug(record.network_id, portOf({ ...record, target_netns_path })).catch(error => {
+    return this.#unplug(record.network_id, portOf({ ...record, target_netns_path }));
+  }
+
+  /** What is left behind is a stranger to the next reconcile. */
+  async #unplug(networkId: NetworkId, port: BarePort): Promise<void> {
+    const { reconciler, log } = this.#deps;
+    await reconciler.unplug(networkId, port).catch(error => {
       log.warn('interface left behind, the reconcile removes it', {
-        endpoint_id: record.id,
+        endpoint_id: port.endpointId,
         err: describeError(error),
       });
     });
@@ -185,7 +211,7 @@ export class Endpoints implements AsyncDisposable {
     }
     reconciler.ports.leave(id);
     const [, deleted] = await Promise.allSettled([
-      this.#unplug(record),
+      this.#unplugRecord(record),
       journal.orKeep({ kind: 'endpoint', endpoint_id: id }, () => this.#delete(record, address)),
     ]);
     reconciler.ports.left(id);

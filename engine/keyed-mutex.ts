@@ -13,6 +13,10 @@ export class KeyedMutex<Key> {
     return result;
   }
 
+  isIdle(key: Key): boolean {
+    return !this.#tails.has(key);
+  }
+
   /** Resolves when nothing that was begun before is left. */
   async idle(): Promise<void> {
     await Promise.all(this.#tails.values());

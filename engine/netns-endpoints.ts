@@ -73,7 +73,8 @@ export class NetnsEndpoints {
     const ifName = this.#promise(netns);
     try {
       const purpose: Purpose = { kind: 'netns', netns, ifName };
-      return await this.#attach(await endpoints.create({ id, networkId, address, mac, purpose }));
+      const wish = { id, networkId, address, mac, purpose };
+      return await this.#attach(await endpoints.create(wish, { plugFollows: true }));
     } finally {
       this.#promised.remove(netns, ifName);
     }

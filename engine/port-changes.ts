@@ -3,13 +3,15 @@ import { KernelError } from '../model/errors.js';
 import { LEGACY_MTU, mtuOf, type Network } from '../model/records.js';
 import type { IfName, NetworkId } from '../model/scalars.js';
 import type { Kernel } from '../overlay/kernel.js';
-import type { PortChange, WantedNetwork, WantedPort } from '../overlay/types.js';
+import type { BarePort, OverlayPlace, PortChange, WantedPort } from '../overlay/types.js';
+import type { BarePorts } from './bare-ports.js';
 import { type HostSettings, netnsOf } from './host.js';
 import { PortQueue, type WaitingPlug } from './port-queue.js';
 
 export interface PortChangesDependencies {
   readonly kernel: Kernel;
   readonly host: HostSettings;
+  readonly bare: BarePorts;
   /** One change of a network at a time. */
   inTurn(id: NetworkId, work: () => Promise<void>): Promise<void>;
   /** Sets the network up where it is not yet. @throws ConflictError: the underlay is too small. KernelError. */
@@ -33,14 +35,27 @@ export class PortChanges {
     return this.#queue.plug(network, port);
   }
 
-  unplug(id: NetworkId, port: WantedPort): Promise<void> {
+  unplug(id: NetworkId, port: BarePort): Promise<void> {
+    this.#deps.bare.end(port.endpointId);
     return this.#queue.unplug(id, port);
+  }
+
+  /** A port whose record is on its way to etcd: what fails here is done, and told, by its `plug`. */
+  makeBare(network: Network, port: BarePort): void {
+    const { kernel, host, bare, inTurn } = this.#deps;
+    const { id } = network.record;
+    const place = { netns: netnsOf(host, id), mtu: mtuOf(network) };
+    bare.begin(port);
+    void inTurn(id, async () => {
+      if (bare.has(port)) await kernel.makeBare(place, port);
+    }).catch(() => undefined);
   }
 
   async #carryOut(id: NetworkId): Promise<void> {
     const { plugs: asked, unplugs } = this.#queue.take(id);
     const plugs = await this.#prepared(asked);
     const change = { plug: plugs.map(({ port }) => port), unplug: unplugs.map(({ port }) => port) };
+    for (const { endpointId } of change.plug) this.#deps.bare.end(endpointId);
     const overlay = {
       netns: netnsOf(this.#deps.host, id),
       mtu: plugs[0] ? mtuOf(plugs[0].network) : LEGACY_MTU,
@@ -72,7 +87,7 @@ export class PortChanges {
     }
   }
 
-  async #tryTwice(id: NetworkId, overlay: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange) {
+  async #tryTwice(id: NetworkId, overlay: OverlayPlace, change: PortChange) {
     const { kernel, repair } = this.#deps;
     try {
       return await kernel.changePorts(overlay, change);

@@ -2,11 +2,11 @@
 import { KernelError } from '../model/errors.js';
 import type { Network } from '../model/records.js';
 import type { IfName, NetworkId } from '../model/scalars.js';
-import type { WantedPort } from '../overlay/types.js';
+import type { BarePort, WantedPort } from '../overlay/types.js';
 
 type Waiting<Result, Item> = Item & { resolve(result: Result): void; reject(error: unknown): void };
 export type WaitingPlug = Waiting<IfName, { readonly network: Network; readonly port: WantedPort }>;
-export type WaitingUnplug = Waiting<void, { readonly port: WantedPort }>;
+export type WaitingUnplug = Waiting<void, { readonly port: BarePort }>;
 
 export interface PortWork {
   readonly plugs: WaitingPlug[];
@@ -27,7 +27,7 @@ export class PortQueue {
     return new Promise((resolve, reject) => plugs.push({ network, port, resolve, reject }));
   }
 
-  unplug(id: NetworkId, port: WantedPort): Promise<void> {
+  unplug(id: NetworkId, port: BarePort): Promise<void> {
     const { plugs, unplugs } = this.#of(id);
     overtake(plugs, port);
     return new Promise((resolve, reject) => unplugs.push({ port, resolve, reject }));
@@ -50,7 +50,7 @@ export class PortQueue {
 }
 
 /** In one batch what goes is before what comes: a port that goes before it was made is not made any more. */
-function overtake(plugs: WaitingPlug[], { endpointId }: WantedPort): void {
+function overtake(plugs: WaitingPlug[], { endpointId }: BarePort): void {
   const at = plugs.findIndex(({ port }) => port.endpointId === endpointId);
   const [overtaken] = at < 0 ? [] : plugs.splice(at, 1);
   overtaken?.reject(

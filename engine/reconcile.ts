@@ -16,8 +16,8 @@ import {
 } from '../model/scalars.js';
 import { someAtOnce } from '../model/some-at-once.js';
 import { CALLS_AT_ONCE, type Kernel } from '../overlay/kernel.js';
-import { packPeers } from '../overlay/peers.js';
-import type { Inspection, WantedNetwork, WantedPort } from '../overlay/types.js';
+import type { BarePort, Inspection, WantedNetwork, WantedPort } from '../overlay/types.js';
+import { BarePorts } from './bare-ports.js';
 import { type HostSettings, netnsOf } from './host.js';
 import type { Journal } from './journal.js';
 import { KeyedMutex } from './keyed-mutex.js';
@@ -29,7 +29,8 @@ import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { PortChanges } from './port-changes.js';
 import { RepairBook } from './repair-book.js';
-import { mtuConflict, remotePeersOf, wantedNetwork } from './wanted.js';
+import { requireUnderlay } from './underlay.js';
+import { wantedNetwork } from './wanted.js';
 
 // Chosen by us.
 const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
@@ -56,6 +57,7 @@ export class Reconciler implements AsyncDisposable {
   /** Networks whose overlay namespace this agent is setting up, has set up or has seen. */
   readonly #present = new Set<NetworkId>();
   readonly ports: PortBook;
+  readonly bare = new BarePorts();
   readonly #portChanges: PortChanges;
   readonly #peerChanges: PeerChanges;
   readonly #missing: MissingPorts;
@@ -69,11 +71,12 @@ export class Reconciler implements AsyncDisposable {
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
-    this.#peerChanges = new PeerChanges(deps.mirror);
+    this.#peerChanges = new PeerChanges(deps.mirror, deps.kernel, deps.host);
     this.ports = new PortBook(deps.mirror, deps.journal);
     this.#portChanges = new PortChanges({
       kernel: deps.kernel,
       host: deps.host,
+      bare: this.bare,
       inTurn: (id, work) => this.#mutex.run(id, work),
       prepare: network => this.#prepare(network),
       repair: id => this.#reconcile(id),
@@ -134,8 +137,16 @@ export class Reconciler implements AsyncDisposable {
     return this.#portChanges.plug(network, port);
   }
 
+  /** Begins an endpoint's interface beside the transaction of its record, in a network that is here and at rest. */
+  makeBare(network: Network, port: BarePort): void {
+    const { id } = network.record;
+    const isAtRest = this.#present.has(id) && this.#mutex.isIdle(id) && this.#deps.serving();
+    const isFull = this.#deps.mirror.localCount(id) >= endpointsMaxOf(network);
+    if (isAtRest && !isFull) this.#portChanges.makeBare(network, port);
+  }
+
   /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
-  unplug(id: NetworkId, port: WantedPort): Promise<void> {
+  unplug(id: NetworkId, port: BarePort): Promise<void> {
     this.ports.leave(port.endpointId, port.overlayVeth);
     this.ports.joined(id, port.endpointId);
     return this.#portChanges.unplug(id, port);
@@ -149,7 +160,7 @@ export class Reconciler implements AsyncDisposable {
         network_id: id,
       });
     }
-    await this.#checkMtu(network);
+    await requireUnderlay(this.#deps.kernel, this.#deps.host, network);
     await this.#reconcile(id);
   }
 
@@ -158,7 +169,7 @@ export class Reconciler implements AsyncDisposable {
     const { mirror, host } = this.#deps;
     return wantedNetwork(host, network, {
       ports: this.ports.wanted(id),
-      leaving: this.ports.leavingInterfaces(),
+      leaving: [...this.ports.leavingInterfaces(), ...this.bare.interfaces()],
       peers: mirror.neighbours(id),
     });
   }
@@ -212,12 +223,6 @@ export class Reconciler implements AsyncDisposable {
     return found;
   }
 
-  async #checkMtu(network: Network): Promise<void> {
-    const { kernel, host } = this.#deps;
-    const conflict = mtuConflict(host, network, await kernel.underlay(host.vtep));
-    if (conflict) throw conflict;
-  }
-
   #onEvent(event: MirrorEvent): void {
     const { networkId: id } = event;
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
@@ -236,13 +241,8 @@ export class Reconciler implements AsyncDisposable {
   }
 
   async #applyPeers(id: NetworkId): Promise<void> {
-    const { kernel, host, serving } = this.#deps;
-    const { set, remove } = this.#peerChanges.take(id);
-    if (set.length + remove.length === 0 || !this.#present.has(id) || !serving()) return;
-    await kernel.applyPeers(netnsOf(host, id), {
-      set: packPeers(remotePeersOf(set, host.name)),
-      remove: packPeers(remotePeersOf(remove, host.name)),
-    });
+    if (this.#present.has(id) && this.#deps.serving()) await this.#peerChanges.apply(id);
+    else this.#peerChanges.drop(id);
   }
 
   #peersFailed(id: NetworkId, error: unknown): void {

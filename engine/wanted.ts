@@ -1,9 +1,8 @@
 /** What the kernel of this host should have of a network: a pure function of the mirror. */
-import { ConflictError } from '../model/errors.js';
 import { dataPlaneOf, type EndpointRecord, mtuOf, type Network, type Peer } from '../model/records.js';
 import type { HostName, IfName, NetnsPath, NetworkId } from '../model/scalars.js';
-import type { RemotePeer, Underlay, WantedNetwork, WantedPort } from '../overlay/types.js';
-import { type HostSettings, netnsOf, overlayVethOf, targetVethOf, VXLAN_OVERHEAD } from './host.js';
+import type { RemotePeer, WantedNetwork, WantedPort } from '../overlay/types.js';
+import { type HostSettings, netnsOf, overlayVethOf, targetVethOf } from './host.js';
 
 /** The veth pair of an endpoint; names of older records are kept, ours follow from the id. */
 export function portOf(record: EndpointRecord): WantedPort {
@@ -59,21 +58,4 @@ export function wantedNetwork(
     leaving,
     peers,
   };
-}
-
-/** Why a network's packets would not fit this host's underlay; undefined when they do. */
-export function mtuConflict(
-  host: HostSettings,
-  network: Network,
-  underlay: Underlay,
-): ConflictError | undefined {
-  const { id } = network.record;
-  const mtu = mtuOf(network);
-  const carried = underlay.mtu - VXLAN_OVERHEAD;
-  if (mtu <= carried) return undefined;
-  return new ConflictError(
-    `Network ${id} has MTU ${mtu}, but ${underlay.ifName} of host ${host.name} carries ${carried} ` +
-      `(${underlay.mtu} less ${VXLAN_OVERHEAD} for VXLAN); raise the MTU of ${underlay.ifName} or make the network anew with a smaller one`,
-    { network_id: id, mtu, underlay_mtu: underlay.mtu },
-  );
 }

@@ -1,7 +1,7 @@
 /** A bridge with the VXLAN and a veth pair for each endpoint as its ports. */
 import { compareBridgePorts } from './bridge-ports.js';
 import { baseFaults, linkNamed } from './diff.js';
-import { finishInside, linksOf } from './endpoint.js';
+import { finishEnd, linksOf } from './endpoint.js';
 import type { Ensured, Layout, OverlayContext } from './layout.js';
 import { setPort } from './netlink/bridge.js';
 import type { Conn } from './netlink/conn.js';
@@ -35,7 +35,7 @@ export const bridgeLayout: Layout = {
   listPorts: ({ overlay }) => portsOf(overlay).map(({ name }) => name),
   namesOfTargets,
   comparePorts: compareBridgePorts,
-  finish: finishInside,
+  finish: finishEnd,
   retireStrangers: async (strangers, { overlay }) =>
     retireOverlays(
       overlay,

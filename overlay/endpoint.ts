@@ -1,7 +1,7 @@
 /** The veth pair of one endpoint whose target is a namespace that somebody names: any container, any process. */
 import { KernelError } from '../model/errors.js';
 import type { IfName, InterfaceAddress, MacAddress, NetnsPath } from '../model/scalars.js';
-import type { PlugContext } from './layout.js';
+import type { OverlayContext, PlugContext } from './layout.js';
 import { newAddress, setNoLinkLocal } from './netlink/address.js';
 import { setPort } from './netlink/bridge.js';
 import type { Conn, Request } from './netlink/conn.js';
@@ -19,7 +19,7 @@ import {
 import { setStatic } from './netlink/neighbour.js';
 import { connIn, Netns } from './netns.js';
 import { freeTargetName } from './target-name.js';
-import type { PortTarget, WantedPort } from './types.js';
+import type { BarePort, PortTarget, WantedPort } from './types.js';
 
 export const linksOf = (conn: Conn): Link[] =>
   conn.dump(getLinks).flatMap(message => parseLink(message) ?? []);
@@ -40,7 +40,8 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const near = findLink(context.overlay, port.overlayVeth);
   const known = targetOf(present, port, near);
   if (known && near && near.group !== REMOVAL_GROUP) {
-    conn.run(bringUp(known.index, target.address));
+    conn.run(finishing(known, port));
+    context.overlay.run([setPort({ index: near.index }, false), ...opened(near.index, port)]);
     return known.name;
   }
   // Half of a pair: what it was made for is over.
@@ -59,40 +60,51 @@ export const opened = (index: number, { targetMac }: WantedPort): Request[] => [
   setStatic(index, targetMac),
 ];
 
-/** The target's end, up and addressed. Networks are IPv4: a link-local address would reach the neighbours of one host. */
-export const bringUp = (index: number, address: InterfaceAddress): Request[] => [
+/** Up and addressed. Networks are IPv4: a link-local address would reach the neighbours of one host. */
+export const bringUp = (
+  index: number,
+  address: InterfaceAddress,
+  change: { readonly mac?: MacAddress } = {},
+): Request[] => [
   setNoLinkLocal(index),
-  setLink({ index }, { up: true }),
+  setLink({ index }, { up: true, ...change }),
   newAddress(index, address),
 ];
 
-/** Addresses the target's end of a port whose making was interrupted, and takes it up; one that is elsewhere is not ours. */
-export function finishInside(
-  port: WantedPort,
-  { home, overlay }: { readonly home: Netns; readonly overlay: Conn },
-): void {
+/** What a target's end lacks, bare or not: one for Docker nothing but its MAC. */
+export function finishing(
+  { index, mac }: Pick<Link, 'index' | 'mac'>,
+  { target, targetMac }: WantedPort,
+): Request[] {
+  const change = mac === targetMac ? {} : { mac: targetMac };
+  if (target.kind === 'netns') return bringUp(index, target.address, change);
+  return mac === targetMac ? [] : [setLink({ index }, change)];
+}
+
+/** Finishes the target's end of a port whose making was interrupted; one that is elsewhere is not ours. */
+export function finishEnd(port: WantedPort, context: OverlayContext): void {
   const { target, overlayVeth } = port;
-  const found = target.kind === 'netns' ? Netns.find(target.path) : undefined;
-  if (!found || target.kind !== 'netns') return;
-  using netns = found;
-  using conn = connIn(netns, home);
-  const bare = targetOf(linksOf(conn), port, findLink(overlay, overlayVeth));
-  if (bare) conn.run(bringUp(bare.index, target.address));
+  using netns = target.kind === 'netns' ? Netns.find(target.path) : undefined;
+  if (target.kind === 'netns' && !netns) return;
+  using inside = netns && connIn(netns, context.home);
+  const conn = inside ?? context.host;
+  const end = targetOf(linksOf(conn), port, findLink(context.overlay, overlayVeth));
+  if (end) conn.run(finishing(end, port));
 }
 
 /**
  * The target's end, whatever name it bears by now. The MAC alone is not enough: it follows from the address, and a
  * container may be in two networks with the same addresses, or still hold a predecessor that is on its way out.
  */
-function targetOf(
+export function targetOf(
   links: readonly Link[],
-  { targetMac }: { readonly targetMac: MacAddress },
+  { targetMac, overlayMac }: BarePort,
   near: Link | undefined,
 ): Link | undefined {
-  const alike = links.filter(
-    ({ mac, kind, group }) => mac === targetMac && kind === 'veth' && group !== REMOVAL_GROUP,
-  );
-  return near && alike.find(({ index }) => index === near.peer);
+  // A bare one may have that of the overlay's end.
+  const isOurs = ({ mac, kind, group }: Link) =>
+    kind === 'veth' && group !== REMOVAL_GROUP && mac !== undefined && [targetMac, overlayMac].includes(mac);
+  return near && links.find(link => link.index === near.peer && isOurs(link));
 }
 
 /** Answers the overlay's end. */
@@ -112,7 +124,7 @@ function create(
 /** The target's end goes down and loses its name; a namespace that is gone took it along. */
 export function retireInside(
   path: NetnsPath,
-  port: { readonly targetMac: MacAddress; readonly overlayVeth: IfName },
+  port: BarePort,
   { home, near }: { readonly home: Netns; readonly near: Link },
 ): void {
   const found = Netns.find(path);

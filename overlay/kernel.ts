@@ -10,7 +10,9 @@ import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import type { CrossedError, WorkerAnswer, WorkerNews, WorkerRequest } from './netlink/worker.js';
 import { requireNsfs } from './netns-file.js';
 import type {
+  BarePort,
   Inspection,
+  OverlayPlace,
   PlugResult,
   PortChange,
   ReconcileReport,
@@ -108,10 +110,17 @@ export class Kernel implements AsyncDisposable {
    * Makes the veth pairs of ports that come (a pair that is there and whole is kept) and takes those that go out of
    * use: down, without their name; the kernel's slow removal follows by itself. Answers in the order of `plug`.
    */
-  async changePorts(wanted: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange): Promise<PlugResult[]> {
-    const { netns, mtu } = wanted;
+  async changePorts({ netns, mtu }: OverlayPlace, change: PortChange): Promise<PlugResult[]> {
     const results = (await this.#call('changePorts', { netns, mtu }, change)) as CrossedResult[];
     return results.map(result => ('ifName' in result ? result : { error: errorFrom(result.error) }));
+  }
+
+  /**
+   * Makes a port's pair ahead of its endpoint's record: nothing passes and the target has no address until `changePorts`
+   * finishes it. For networks of bridges. Where something stands in the way nothing is made, and `changePorts` says what.
+   */
+  async makeBare({ netns, mtu }: OverlayPlace, port: BarePort): Promise<void> {
+    await this.#call('makeBare', { netns, mtu }, port);
   }
 
   /**

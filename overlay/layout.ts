@@ -9,7 +9,7 @@ import type { Conn } from './netlink/conn.js';
 import type { Link } from './netlink/link.js';
 import type { Netns } from './netns.js';
 import type { OverlayIndexes } from './network.js';
-import type { PlugResult, Repair, UnwantedPort, WantedNetwork, WantedPort } from './types.js';
+import type { BarePort, PlugResult, Repair, WantedNetwork, WantedPort } from './types.js';
 
 /** Where the host is, and a socket there. */
 export interface HostContext {
@@ -64,5 +64,5 @@ export interface Layout {
   /** Makes each port's interface, or keeps the one that is there and whole; one port's failure is not another's. */
   plugAll(ports: readonly WantedPort[], context: PlugContext): PlugResult[];
   /** At once: each target's interface is down and bears another name. Answers where interfaces wait for their slow deletion. */
-  retireAll(ports: readonly UnwantedPort[], context: OverlayContext): RetiredPlace[];
+  retireAll(ports: readonly BarePort[], context: OverlayContext): RetiredPlace[];
 }

@@ -15,7 +15,7 @@ import { connIn, Netns } from './netns.js';
 import { VXLAN } from './network.js';
 import { orError, retireInHost } from './ports.js';
 import { freeTargetName } from './target-name.js';
-import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
+import type { BarePort, PlugResult, WantedPort } from './types.js';
 
 /** A port whose interface is to be new, with its place held open. */
 interface Attempt {
@@ -191,7 +191,7 @@ function markWherever(port: WantedPort, context: PlugContext): void {
   }
 }
 
-export function retireMacvlans(ports: readonly UnwantedPort[], context: OverlayContext): RetiredPlace[] {
+export function retireMacvlans(ports: readonly BarePort[], context: OverlayContext): RetiredPlace[] {
   const { overlay, home, host } = context;
   const inHost = retireInHost(ports, host);
   const places = new Set<RetiredPlace>();

@@ -5,6 +5,7 @@
 import { KernelError, NotFoundError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
 import { addressOf } from '../model/scalars.js';
+import { BarePairs } from './bare-pairs.js';
 import { findLink, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
 import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
@@ -13,17 +14,19 @@ import type { HostContext, Layout, OverlayContext } from './layout.js';
 import { layoutIn, layoutOf } from './layouts.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import type { Conn } from './netlink/conn.js';
-import { getLinkAt, type Link, parseLink, setLink } from './netlink/link.js';
+import { getLinkAt, type Link, parseLink } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
-import { closeFd, openTcpSocket } from './netlink/socket.js';
-import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
-import { deleteVxlan, LOOPBACK_INDEX, type OverlayIndexes, pinMac, VXLAN } from './network.js';
+import { connIn, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
+import { deleteVxlan, type OverlayIndexes, pinMac, VXLAN } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
 import { retireInHost } from './ports.js';
 import { Reaper } from './reaper.js';
 import { createNetwork, inspectNetwork, mendNetwork, type Wish } from './repair.js';
+import { openTcpSocketIn } from './tcp-socket.js';
 import type {
+  BarePort,
   Inspection,
+  OverlayPlace,
   PlugResult,
   PortChange,
   ReconcileReport,
@@ -33,8 +36,6 @@ import type {
   WantedPort,
 } from './types.js';
 import { namingHolder } from './vni-holder.js';
-
-const LOCALHOST = '127.0.0.1' as IpAddress;
 
 interface PackedPeers {
   readonly set: Uint8Array;
@@ -52,6 +53,7 @@ export class Overlay {
   /** Of overlays that were seen since the start; a wrong entry shows as a refusal and is read again. */
   readonly #seen = new Map<NetnsPath, SeenOverlay>();
   readonly #held: HeldNamespaces;
+  readonly #bare = new BarePairs();
   readonly #reaper: Reaper;
 
   /**
@@ -85,6 +87,7 @@ export class Overlay {
   /** Of a thread that is about to end: descriptors belong to the process. */
   close(): void {
     this.#held[Symbol.dispose]();
+    this.#bare[Symbol.dispose]();
     this.#host[Symbol.dispose]();
     this.#home[Symbol.dispose]();
   }
@@ -165,19 +168,20 @@ export class Overlay {
     return { wanted, peers: new PeerRecords(wanted.peers), bridgeMac };
   }
 
-  changePorts(overlay: Pick<WantedNetwork, 'netns' | 'mtu'>, change: PortChange): Promise<PlugResult[]> {
+  changePorts(overlay: OverlayPlace, change: PortChange): Promise<PlugResult[]> {
     return this.#held.quietly(overlay.netns, () => this.#changePorts(overlay, change));
   }
 
-  #changePorts(
-    { netns: path, mtu }: Pick<WantedNetwork, 'netns' | 'mtu'>,
-    { plug, unplug }: PortChange,
-  ): PlugResult[] {
+  #changePorts({ netns: path, mtu }: OverlayPlace, { plug, unplug }: PortChange): PlugResult[] {
     const done = this.#within(path, place => {
       const layout = this.#seen.get(path)?.layout ?? layoutIn(place.overlay);
+      for (const { overlayVeth } of unplug) this.#bare.forget(overlayVeth);
       if (unplug.length > 0) this.#reaper.soon(path, layout.retireAll(unplug, place));
       if (plug.length === 0) return [];
-      return layout.plugAll(plug, { ...place, at: this.#seenIn(path, place.overlay).at, mtu });
+      const finished = plug.map(port => this.#bare.finish(port, place));
+      const others = plug.filter((_, i) => !finished[i]);
+      const made = layout.plugAll(others, { ...place, at: this.#seenIn(path, place.overlay).at, mtu });
+      return finished.map(result => result ?? (made.shift() as PlugResult));
     });
     if (!done && plug.length > 0) throw this.#gone(path);
     if (!done) {
@@ -192,6 +196,14 @@ export class Overlay {
     return done;
   }
 
+  /** Of a network that is here: elsewhere nothing is made ahead. */
+  makeBare({ netns: path, mtu }: OverlayPlace, port: BarePort): Promise<void> {
+    return this.#held.quietly(path, () => {
+      const at = this.#seen.get(path)?.at;
+      if (at) this.#within(path, place => this.#bare.make(port, { ...place, at, mtu }));
+    });
+  }
+
   /** In the overlay that is held, else in the one at its path; undefined where there is neither. */
   #within<T>(path: NetnsPath, work: (place: OverlayContext) => T): T | undefined {
     const held = this.#held.get(path);
@@ -204,14 +216,8 @@ export class Overlay {
   }
 
   /** Undefined: the namespace is gone, or is not that of the endpoint with the address. */
-  openTcpSocket(path: NetnsPath, { from, to }: TcpRoute): { readonly fd: number } | undefined {
-    const found = Netns.find(path);
-    if (!found) return undefined;
-    using netns = found;
-    const fd = inside(netns, this.#home, () => openTcpSocket(from));
-    if (fd === undefined) return undefined;
-    if (from === to) raiseLoopback(netns, this.#home);
-    return { fd };
+  openTcpSocket(path: NetnsPath, route: TcpRoute): { readonly fd: number } | undefined {
+    return openTcpSocketIn(path, route, this.#home);
   }
 
   applyPeers(path: NetnsPath, change: PackedPeers): Promise<void> {
@@ -278,20 +284,6 @@ export class Overlay {
     this.#seen.set(path, seen);
     return seen;
   }
-}
-
-/**
- * A namespace fresh from `ip netns add` does not reach its own addresses: its loopback is down, and without address.
- * Asked by a bind, since netlink would wait for the kernel's rtnl lock, here for each connection.
- */
-function raiseLoopback(netns: Netns, home: Netns): void {
-  const probe = inside(netns, home, () => openTcpSocket(LOCALHOST));
-  if (probe !== undefined) {
-    closeFd(probe);
-    return;
-  }
-  using conn = connIn(netns, home);
-  conn.run([setLink({ index: LOOPBACK_INDEX }, { up: true })]);
 }
 
 /** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */

@@ -4,7 +4,16 @@
  */
 import { ConflictError, KernelError, SandError } from '../model/errors.js';
 import type { IfName } from '../model/scalars.js';
-import { bringUp, findLink, opened, plugInside, retireInside, retirement } from './endpoint.js';
+import {
+  bringUp,
+  findLink,
+  finishing,
+  opened,
+  plugInside,
+  retireInside,
+  retirement,
+  targetOf,
+} from './endpoint.js';
 import type { OverlayContext, PlugContext } from './layout.js';
 import { setPort } from './netlink/bridge.js';
 import type { Message } from './netlink/codec.js';
@@ -12,7 +21,7 @@ import type { Conn, Request } from './netlink/conn.js';
 import { REMOVAL_GROUP } from './netlink/constants.js';
 import { delLink, getLink, getLinkAt, type Link, newVeth, parseLink, setLink } from './netlink/link.js';
 import { connIn, Netns } from './netns.js';
-import type { PlugResult, UnwantedPort, WantedPort } from './types.js';
+import type { BarePort, PlugResult, WantedPort } from './types.js';
 
 /** A port whose pair is to be new, with its target's namespace held open. */
 interface Attempt {
@@ -44,18 +53,22 @@ export function plugAll(ports: readonly WantedPort[], context: PlugContext): Plu
   }
 }
 
-function attemptOf(port: WantedPort, { home, at: { gateway: master }, mtu }: PlugContext): Attempt {
-  const { target, overlayVeth: name, overlayMac: near, targetMac: mac } = port;
+function attemptOf(port: WantedPort, context: PlugContext): Attempt {
+  const { target } = port;
   const netns = target.kind === 'netns' && target.name !== undefined ? Netns.find(target.path) : undefined;
-  const place = target.kind === 'host' ? home.fd : netns?.fd;
-  if (place === undefined || target.name === undefined) return { port, netns, requests: [] };
-  const far = { name: target.name, mac, netns: place };
-  const requests = [
-    newVeth({ name, mac: near }, far, { master, mtu }),
-    setPort({ name }, false),
-    getLink(name),
-  ];
-  return { port, netns, requests };
+  return { port, netns, requests: newPair(port, netns, context) };
+}
+
+/** Both ends down, the overlay's a port of the bridge. Empty: the target cannot be opened, or its end has no name yet. */
+export function newPair(
+  { target, overlayVeth: name, overlayMac, targetMac: mac }: BarePort,
+  netns: Netns | undefined,
+  { home, at: { gateway: master }, mtu }: PlugContext,
+): Request[] {
+  const place = target.kind === 'host' ? home : netns;
+  if (!place || target.name === undefined) return [];
+  const far = { name: target.name, mac, netns: place.fd };
+  return [newVeth({ name, mac: overlayMac }, far, { master, mtu }), setPort({ name }, false), getLink(name)];
 }
 
 /** The target's end of a new pair: Docker's part, or addressed and up. */
@@ -104,8 +117,9 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
     const [again] = plugAll([port], context);
     if (again && 'ifName' in again) return again.ifName;
   }
-  const far = findLink(context.host, name);
-  if (near && far?.kind === 'veth' && far.mac === port.targetMac && near.peer === far.index) {
+  const far = targetOf([findLink(context.host, name) ?? []].flat(), port, near);
+  if (near && far) {
+    context.host.run(finishing(far, port));
     context.overlay.run([setPort({ index: near.index }, false), ...opened(near.index, port)]);
     return name;
   }
@@ -126,14 +140,14 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
  * Of ports whose interface Docker has put back into the host's namespace, or not yet taken from there: down, and with
  * another name. Answers which these were.
  */
-export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<UnwantedPort> {
+export function retireInHost(ports: readonly BarePort[], host: Conn): Set<BarePort> {
   const named = ports.filter(({ target }) => target.kind === 'host');
-  const nameOf = ({ target }: UnwantedPort) => target.name as IfName;
+  const nameOf = ({ target }: BarePort) => target.name as IfName;
   const links = linksNamed(host, named.map(nameOf));
-  const linkOf = (port: UnwantedPort) => {
+  const linkOf = (port: BarePort) => {
     const link = links.get(nameOf(port));
-    const isOurs = link?.mac === port.targetMac && (link.kind === 'veth' || link.kind === 'macvlan');
-    return isOurs ? link : undefined;
+    const isOurs = link?.mac === port.targetMac || link?.mac === port.overlayMac;
+    return isOurs && (link?.kind === 'veth' || link?.kind === 'macvlan') ? link : undefined;
   };
   host.attempt(
     named.flatMap(port => {
@@ -149,7 +163,7 @@ export function retireInHost(ports: readonly UnwantedPort[], host: Conn): Set<Un
  * without its overlay's end a compare knows a port for gone, whichever step was an agent's last. The pairs themselves go
  * when the removal group is reaped: the kernel takes 16 to 30 ms for it.
  */
-export function retirePairs(ports: readonly UnwantedPort[], { home, host, overlay }: OverlayContext): void {
+export function retirePairs(ports: readonly BarePort[], { home, host, overlay }: OverlayContext): void {
   const near = linksNamed(
     overlay,
     ports.map(({ overlayVeth }) => overlayVeth),

@@ -15,7 +15,7 @@ import type {
 } from '../model/scalars.js';
 
 /** Where the container's interface is to be. */
-export type PortTarget =
+export type PortPlace =
   /** Left in the host's namespace under `name`, down: Docker moves, renames and addresses it. */
   | {
       readonly kind: 'host';
@@ -24,21 +24,27 @@ export type PortTarget =
       readonly sandbox: NetnsPath | undefined;
     }
   /** Put into the namespace at `path` as `name`, or when that is taken as the first free of sand0, sand1, …; up. */
-  | {
-      readonly kind: 'netns';
-      readonly path: NetnsPath;
-      readonly name: IfName | undefined;
-      readonly address: InterfaceAddress;
-    };
+  | { readonly kind: 'netns'; readonly path: NetnsPath; readonly name: IfName | undefined };
 
-/** One local endpoint: a veth pair with one end in the overlay namespace's bridge, or a macvlan on its VXLAN. */
-export interface WantedPort {
+/** The same with what its interface is to have. */
+export type PortTarget =
+  | Extract<PortPlace, { kind: 'host' }>
+  | (Extract<PortPlace, { kind: 'netns' }> & { readonly address: InterfaceAddress });
+
+/** A port but for its address: a pair that is made ahead of its endpoint's record, or that is to go. */
+export interface BarePort {
   readonly endpointId: EndpointId;
   /** Name of the end in the overlay namespace; a macvlan, which has none, bears it as its alias. */
   readonly overlayVeth: IfName;
   /** Undefined: the kernel's choice. */
   readonly overlayMac: MacAddress | undefined;
+  /** While it follows from an address that is not known yet, that of the overlay's end. */
   readonly targetMac: MacAddress;
+  readonly target: PortPlace;
+}
+
+/** One local endpoint: a veth pair with one end in the overlay namespace's bridge, or a macvlan on its VXLAN. */
+export interface WantedPort extends BarePort {
   readonly target: PortTarget;
 }
 
@@ -68,18 +74,20 @@ export interface WantedNetwork {
   /** Carried by the bridge, or by a macvlan of the overlay namespace. */
   readonly gateway: InterfaceAddress;
   readonly ports: readonly WantedPort[];
-  /** Overlay ends whose removal is under way elsewhere: neither wanted nor strangers. */
+  /** Overlay ends that are bare, or whose removal is under way elsewhere: neither wanted nor strangers. */
   readonly leaving: readonly IfName[];
   /** Packed by `packPeers` (overlay/peers.ts): ten thousand of them cross to the worker in one buffer. */
   readonly peers: Uint8Array;
 }
 
+/** Where ports are: the overlay's namespace, and the MTU inside. */
+export type OverlayPlace = Pick<WantedNetwork, 'netns' | 'mtu'>;
+
 /** Ports that come and go in one batch. */
 export interface PortChange {
   readonly plug: readonly WantedPort[];
-  readonly unplug: readonly UnwantedPort[];
+  readonly unplug: readonly BarePort[];
 }
-export type UnwantedPort = Pick<WantedPort, 'overlayVeth' | 'targetMac' | 'target'>;
 /** Of each port that was to come: the name of the target's end, or why there is none. */
 export type PlugResult = { readonly ifName: IfName } | { readonly error: Error };
 
