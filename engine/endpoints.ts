@@ -1,7 +1,13 @@
 /** The endpoints of this host: an address and a record in one transaction, an interface in the kernel. */
 import { randomUUID } from 'node:crypto';
 import type { Addresses } from '../ipam/addresses.js';
-import { addressTaken, networkGone, type OwnerCheck, type Step } from '../ipam/changes.js';
+import {
+  type AddressChange,
+  addressTaken,
+  networkGone,
+  type OwnerCheck,
+  type Step,
+} from '../ipam/changes.js';
 import { describeError, NotFoundError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import { dataPlaneOf, type EndpointRecord, type Network } from '../model/records.js';
@@ -54,6 +60,8 @@ export interface EndpointRemoval {
 export class Endpoints implements AsyncDisposable {
   readonly #deps: EndpointsDependencies;
   readonly #sandboxes: Sandboxes;
+  /** Transactions of endpoints under way. */
+  #commits = 0;
 
   constructor(deps: EndpointsDependencies) {
     const { mirror, log } = deps;
@@ -67,24 +75,23 @@ export class Endpoints implements AsyncDisposable {
    * @throws NotFoundError: the network. ConflictError: the address is taken. ExhaustedError. UnavailableError.
    */
   async create(wish: EndpointWish, { plugFollows = false } = {}): Promise<EndpointRecord> {
-    const { mirror, networks, addresses, journal, host, keys } = this.#deps;
+    const { mirror, networks, host, keys } = this.#deps;
     const { id, networkId } = wish;
     const existing = mirror.localEndpoint(id);
     if (existing) return existing;
     refuseWhileDraining(mirror, host);
     const network = await networks.get(networkId);
     const record = (address: IpAddress) => endpointRecord(host, network.record, wish, address);
-    const change = {
+    const begun = plugFollows ? this.#beginPort(network, wish) : undefined;
+    const address = await this.#commit({
       networkId,
       op: randomUUID(),
       step: this.#addressStep(wish),
       endpoints: 1,
-      writes: (got: IpAddress) => creationWrites(keys, record(got)),
-    } as const;
-    const begun = plugFollows ? this.#beginPort(network, wish) : undefined;
-    const address = await addresses.commit(change).catch(async error => {
+      writes: got => creationWrites(keys, record(got)),
+    }).catch(async error => {
       // It may have been carried out all the same; whoever asked forgets the endpoint with this error.
-      if (error instanceof UnavailableError) journal.add({ kind: 'endpoint', endpoint_id: id });
+      if (error instanceof UnavailableError) this.#deps.journal.add({ kind: 'endpoint', endpoint_id: id });
       if (begun) await this.#giveUp(networkId, begun);
       throw error;
     });
@@ -93,12 +100,20 @@ export class Endpoints implements AsyncDisposable {
     return made;
   }
 
-  /** Alone, that is: callers who come together share the kernel's work. */
+  async #commit(change: AddressChange): Promise<IpAddress> {
+    this.#commits += 1;
+    try {
+      return await this.#deps.addresses.commit(change);
+    } finally {
+      this.#commits -= 1;
+    }
+  }
+
+  /** Of a lone caller: who comes together shares the kernel's work, and its thread has no time to spare. */
   #beginPort(network: Network, wish: EndpointWish): BarePort | undefined {
-    const { addresses, reconciler } = this.#deps;
-    if (dataPlaneOf(network) === 'macvlan' || addresses.isBusy(wish.networkId)) return undefined;
+    if (this.#commits > 0 || dataPlaneOf(network) === 'macvlan') return undefined;
     const port = barePort(wish);
-    if (port) reconciler.makeBare(network, port);
+    if (port) this.#deps.reconciler.makeBare(network, port);
     return port;
   }
 
@@ -221,12 +236,12 @@ export class Endpoints implements AsyncDisposable {
 
   /** Docker's IPAM calls return an address later, by a call of their own: until then it is a reservation. */
   async #delete(record: EndpointRecord, then: 'kept' | 'returned'): Promise<void> {
-    const { addresses, keys } = this.#deps;
+    const { keys } = this.#deps;
     const address = addressOf(record.target_veth_ip);
     const ours: OwnerCheck = owner =>
       owner && owner.endpoint_id !== record.id ? addressTaken(address, record.network_id, owner) : undefined;
     const keep = then === 'kept' && record.docker?.address_source === 'sand-ipam';
-    await addresses.commit({
+    await this.#commit({
       networkId: record.network_id,
       op: randomUUID(),
       step: keep

@@ -43,11 +43,6 @@ export class Addresses implements AsyncDisposable {
     return queue.commit(change);
   }
 
-  /** Whether a change of the network's is under way, which the next one waits for. */
-  isBusy(networkId: NetworkId): boolean {
-    return this.#queues.get(networkId)?.idle === false;
-  }
-
   /** Returns what a host that is gone took ahead of need. @throws UnavailableError: the pool is in others' hands. */
   async returnSparesOf(host: HostName, networkId: NetworkId): Promise<void> {
     const writer = new PoolWriter(this.#store, this.#keys, networkId, this.#options);
