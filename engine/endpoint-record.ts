@@ -31,7 +31,7 @@ export type Purpose =
   /** An address alone. */
   | { readonly kind: 'passive' };
 
-/** The record that says, before anything is done, what the kernel will be asked for. */
+/** The record that says what the kernel is asked for, before any of it carries packets. */
 export function endpointRecord(
   host: HostSettings,
   network: NetworkRecord,

@@ -72,7 +72,8 @@ export class Endpoints implements AsyncDisposable {
   /**
    * Writes the endpoint with its address; a repeated call answers what the first one made. Its interface is `plug`'s.
    * @param options `plugFollows`: what can be made of the interface meanwhile, is
-   * @throws NotFoundError: the network. ConflictError: the address is taken. ExhaustedError. UnavailableError.
+   * @throws NotFoundError: the network. InvalidError: the address is outside its range. ConflictError: the address is taken,
+   * or this host is drained. ExhaustedError. UnavailableError.
    */
   async create(wish: EndpointWish, { plugFollows = false } = {}): Promise<EndpointRecord> {
     const { mirror, networks, host, keys } = this.#deps;
@@ -91,8 +92,11 @@ export class Endpoints implements AsyncDisposable {
       writes: got => creationWrites(keys, record(got)),
     }).catch(async error => {
       // It may have been carried out all the same; whoever asked forgets the endpoint with this error.
-      if (error instanceof UnavailableError) this.#deps.journal.add({ kind: 'endpoint', endpoint_id: id });
-      if (begun) await this.#giveUp(networkId, begun);
+      try {
+        if (error instanceof UnavailableError) this.#deps.journal.add({ kind: 'endpoint', endpoint_id: id });
+      } finally {
+        if (begun) await this.#giveUp(networkId, begun);
+      }
       throw error;
     });
     const made = mirror.localEndpoint(id) ?? record(address);
@@ -136,7 +140,8 @@ export class Endpoints implements AsyncDisposable {
 
   /**
    * Makes the interface of an endpoint, and its network when it is the first here; answers the interface's name.
-   * @throws NotFoundError: the endpoint or its network was removed meanwhile. ConflictError. ExhaustedError. KernelError.
+   * @throws NotFoundError: the endpoint or its network was removed meanwhile. ConflictError. ExhaustedError. UnavailableError:
+   * etcd was restored a moment ago. KernelError.
    */
   async plug(record: EndpointRecord): Promise<IfName> {
     const { mirror, networks, reconciler } = this.#deps;

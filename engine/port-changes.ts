@@ -14,7 +14,10 @@ export interface PortChangesDependencies {
   readonly bare: BarePorts;
   /** One change of a network at a time. */
   inTurn(id: NetworkId, work: () => Promise<void>): Promise<void>;
-  /** Sets the network up where it is not yet. @throws ConflictError: the underlay is too small. KernelError. */
+  /**
+   * Sets the network up where it is not yet.
+   * @throws ConflictError: the underlay is too small. NotFoundError: the VTEP address is nobody's. UnavailableError. KernelError.
+   */
   prepare(network: Network): Promise<void>;
   /** Makes the network whole again. */
   repair(id: NetworkId): Promise<unknown>;
@@ -45,7 +48,7 @@ export class PortChanges {
     const { kernel, host, bare, inTurn } = this.#deps;
     const { id } = network.record;
     const place = { netns: netnsOf(host, id), mtu: mtuOf(network) };
-    bare.begin(port);
+    bare.begin(id, port);
     void inTurn(id, async () => {
       if (bare.has(port)) await kernel.makeBare(place, port);
     }).catch(() => undefined);

@@ -81,7 +81,7 @@ export class Reconciler implements AsyncDisposable {
       prepare: network => this.#prepare(network),
       repair: id => this.#reconcile(id),
       unplugged: id => {
-        if (!this.ports.wantsAny(id)) this.#later(id, LINGER_MS);
+        if (!this.ports.wantsAny(id)) this.#timers.in(LINGER_MS, id);
       },
     });
     this.book = new RepairBook(deps.log);
@@ -89,7 +89,7 @@ export class Reconciler implements AsyncDisposable {
     deps.mirror.onEvent(event => this.#onEvent(event));
     deps.kernel.onChange(netns => this.#onNews(netns));
     deps.mirror.hosts.onCutOff(hostname => {
-      for (const id of this.#present) if (deps.mirror.hasPeerOn(id, hostname)) this.#later(id, 0);
+      for (const id of this.#present) if (deps.mirror.hasPeerOn(id, hostname)) this.#timers.in(0, id);
     });
   }
 
@@ -131,8 +131,8 @@ export class Reconciler implements AsyncDisposable {
   async join(network: Network, port: WantedPort): Promise<IfName> {
     const { id } = network.record;
     const most = endpointsMaxOf(network);
-    const isMany = this.#deps.mirror.localCount(id) > most; // passive ones among them
-    if (isMany && this.ports.wanted(id).length > most) throw bridgeFull(id);
+    // Passive ones are among them.
+    if (this.#deps.mirror.localCount(id) > most && this.ports.wanted(id).length > most) throw bridgeFull(id);
     this.ports.join(id, port);
     return this.#portChanges.plug(network, port);
   }
@@ -140,9 +140,9 @@ export class Reconciler implements AsyncDisposable {
   /** Begins an endpoint's interface beside the transaction of its record, in a network that is here and at rest. */
   makeBare(network: Network, port: BarePort): void {
     const { id } = network.record;
-    const isAtRest = this.#present.has(id) && this.#mutex.isIdle(id) && this.#deps.serving();
-    const isFull = this.#deps.mirror.localCount(id) >= endpointsMaxOf(network);
-    if (isAtRest && !isFull) this.#portChanges.makeBare(network, port);
+    const { mirror, serving } = this.#deps;
+    if (!this.#present.has(id) || !this.#mutex.isIdle(id) || !serving()) return;
+    if (mirror.localCount(id) < endpointsMaxOf(network)) this.#portChanges.makeBare(network, port);
   }
 
   /** Takes the endpoint's interface away; its slow removal by the kernel follows. */
@@ -175,17 +175,13 @@ export class Reconciler implements AsyncDisposable {
   }
 
   async #reconcile(id: NetworkId): Promise<readonly EndpointId[]> {
-    const { kernel, mirror, host, log, serving } = this.#deps;
+    const { kernel, mirror, log, serving } = this.#deps;
     if (!serving()) return [];
     const network = mirror.network(id);
     const wanted = network && this.#wanted(network);
     if (!wanted) {
-      if (!this.#present.has(id)) return [];
-      await kernel.removeNetwork(netnsOf(host, id));
-      this.#present.delete(id);
-      this.#comparedAt.delete(id);
-      this.#peerChanges.drop(id);
-      log.info('overlay namespace removed', { network_id: id });
+      if (this.bare.isIn(id)) this.#timers.in(LINGER_MS, id);
+      else if (this.#present.has(id)) await this.#removeFromHost(id);
       return [];
     }
     // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
@@ -198,16 +194,23 @@ export class Reconciler implements AsyncDisposable {
       throw error;
     });
     if (created) log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
-    this.book.compared(
-      id,
-      created && !isNew ? [...report.repairs, 'overlay namespace: gone'] : report.repairs,
-    );
-    const gone = wanted.ports.filter(
+    const gone = created && !isNew ? ['overlay namespace: gone'] : [];
+    this.book.compared(id, [...report.repairs, ...gone]);
+    const lost = wanted.ports.filter(
       ({ endpointId }) => missingPorts.includes(endpointId) && !this.ports.isJoining(id, endpointId),
     );
-    const { repairs, missing } = await this.#missing.restore(wanted, gone);
+    const { repairs, missing } = await this.#missing.restore(wanted, lost);
     this.book.add(repairs);
     return missing;
+  }
+
+  async #removeFromHost(id: NetworkId): Promise<void> {
+    const { kernel, host, log } = this.#deps;
+    await kernel.removeNetwork(netnsOf(host, id));
+    this.#present.delete(id);
+    this.#comparedAt.delete(id);
+    this.#peerChanges.drop(id);
+    log.info('overlay namespace removed', { network_id: id });
   }
 
   /** What `reconcile` would find in each network that is here or should be, without touching anything. */
@@ -226,32 +229,29 @@ export class Reconciler implements AsyncDisposable {
   #onEvent(event: MirrorEvent): void {
     const { networkId: id } = event;
     if (!this.#present.has(id) || this.#deps.mirror.revision === 0) return;
-    if (event.kind === 'network') this.#later(id, 0);
-    if (event.kind === 'local' && !this.ports.wantsAny(id)) this.#later(id, LINGER_MS);
+    if (event.kind === 'network') this.#timers.in(0, id);
+    if (event.kind === 'local' && !this.ports.wantsAny(id)) this.#timers.in(LINGER_MS, id);
     // Removed by somebody else.
-    else if (event.kind === 'local' && event.gone && !this.ports.isLeaving(event.gone)) this.#later(id, 0);
+    else if (event.kind === 'local' && event.gone && !this.ports.isLeaving(event.gone))
+      this.#timers.in(0, id);
     if (event.kind === 'peer' && this.#peerChanges.note(event)) {
-      void this.#mutex.run(id, () => this.#applyPeers(id)).catch(error => this.#peersFailed(id, error));
+      void this.#mutex
+        .run(id, () => this.#applyPeers(id))
+        .catch(error => {
+          this.book.complain(id, error);
+          this.#timers.in(LINGER_MS, id);
+        });
     }
   }
 
   /** Every network that is here, soon. */
   reconcileAll(): void {
-    for (const id of this.#present) this.#later(id, 0);
+    for (const id of this.#present) this.#timers.in(0, id);
   }
 
   async #applyPeers(id: NetworkId): Promise<void> {
     if (this.#present.has(id) && this.#deps.serving()) await this.#peerChanges.apply(id);
     else this.#peerChanges.drop(id);
-  }
-
-  #peersFailed(id: NetworkId, error: unknown): void {
-    this.book.complain(id, error);
-    this.#later(id, LINGER_MS);
-  }
-
-  #later(id: NetworkId, delayMs: number): void {
-    this.#timers.in(delayMs, id);
   }
 
   /** Somebody else may have changed something; our own changes may say so, too, a moment later. */
@@ -260,7 +260,7 @@ export class Reconciler implements AsyncDisposable {
     const id = netns.slice(netnsPath.length + 1 + netnsPrefix.length);
     if (!isNetworkId(id) || !this.#present.has(id)) return;
     const since = performance.now() - (this.#comparedAt.get(id) ?? 0);
-    this.#later(id, Math.max(SETTLES_WITHIN_MS, COMPARED_EVERY_MS - since));
+    this.#timers.in(Math.max(SETTLES_WITHIN_MS, COMPARED_EVERY_MS - since), id);
   }
 
   async #patrol(): Promise<void> {

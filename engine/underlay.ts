@@ -4,7 +4,7 @@ import { mtuOf, type Network } from '../model/records.js';
 import type { Kernel } from '../overlay/kernel.js';
 import { type HostSettings, VXLAN_OVERHEAD } from './host.js';
 
-/** @throws ConflictError: the network's packets would not fit. NotFoundError: the VTEP address is nobody's. */
+/** @throws ConflictError: the network's packets would not fit. NotFoundError: the VTEP address is nobody's. KernelError. */
 export async function requireUnderlay(kernel: Kernel, host: HostSettings, network: Network): Promise<void> {
   const { id } = network.record;
   const mtu = mtuOf(network);

@@ -6,7 +6,7 @@
 import { KernelError } from '../model/errors.js';
 import type { IfName, MacAddress } from '../model/scalars.js';
 import { finishing, opened } from './endpoint.js';
-import type { PlugContext } from './layout.js';
+import type { OverlayContext, PlugContext } from './layout.js';
 import type { Conn } from './netlink/conn.js';
 import { parseLink } from './netlink/link.js';
 import { connIn, Netns } from './netns.js';
@@ -18,8 +18,9 @@ interface BarePair {
   /** Index of the overlay's end, and of the target's. */
   readonly near: number;
   readonly far: number;
-  /** A socket in the target's namespace; undefined: in the host's, which has one. */
-  readonly conn: Conn | undefined;
+  readonly overlay: Netns;
+  /** The target's namespace, and a socket there; undefined: in the host's, which has one. */
+  readonly inside: { readonly netns: Netns; readonly conn: Conn } | undefined;
 }
 
 export class BarePairs implements Disposable {
@@ -29,23 +30,34 @@ export class BarePairs implements Disposable {
   /** Where something stands in the way nothing is made: `plugAll` will say what. */
   make(port: BarePort, context: PlugContext): void {
     const { target, targetMac, overlayVeth } = port;
-    using netns = target.kind === 'netns' ? Netns.find(target.path) : undefined;
+    const netns = target.kind === 'netns' ? Netns.find(target.path) : undefined;
     const { answers, failures } = context.overlay.attempt(newPair(port, netns, context));
     const [link] = answers.flatMap(message => parseLink(message) ?? []);
-    if (!link || failures.size > 0) return;
+    if (!link || failures.size > 0) {
+      netns?.[Symbol.dispose]();
+      return;
+    }
     this.forget(overlayVeth);
-    const conn = netns && connIn(netns, context.home);
-    this.#pairs.set(overlayVeth, { mac: targetMac, near: link.index, far: link.peer, conn });
+    this.#pairs.set(overlayVeth, {
+      mac: targetMac,
+      near: link.index,
+      far: link.peer,
+      overlay: context.netns,
+      inside: netns && { netns, conn: connIn(netns, context.home) },
+    });
   }
 
   /** Undefined: there is none, or it cannot be finished; `plugAll` does it then, or says why not. */
-  finish(port: WantedPort, { host, overlay }: Pick<PlugContext, 'host' | 'overlay'>): PlugResult | undefined {
+  finish(port: WantedPort, { netns, host, overlay }: OverlayContext): PlugResult | undefined {
     const { target, overlayVeth } = port;
     const pair = this.#pairs.get(overlayVeth);
     if (!pair || target.name === undefined) return undefined;
+    const { near, far, mac, inside } = pair;
     try {
-      (pair.conn ?? host).run(finishing({ index: pair.far, mac: pair.mac }, port));
-      overlay.run(opened(pair.near, port));
+      // Either may have been made anew meanwhile, under the same path.
+      if (pair.overlay !== netns || inside?.netns.isAtItsPath === false) return undefined;
+      (inside?.conn ?? host).run(finishing({ index: far, mac }, port));
+      overlay.run(opened(near, port));
       return { ifName: target.name };
     } catch (error) {
       if (error instanceof KernelError) return undefined;
@@ -57,7 +69,9 @@ export class BarePairs implements Disposable {
 
   /** The pair itself stays. */
   forget(overlayVeth: IfName): void {
-    this.#pairs.get(overlayVeth)?.conn?.[Symbol.dispose]();
+    const { inside } = this.#pairs.get(overlayVeth) ?? {};
+    inside?.conn[Symbol.dispose]();
+    inside?.netns[Symbol.dispose]();
     this.#pairs.delete(overlayVeth);
   }
 

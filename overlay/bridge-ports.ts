@@ -19,11 +19,14 @@ export function compareBridgePorts(
   if (bridge?.snooping) mend(to, `${BRIDGE}: multicast snooping on, wanted off`, setNoSnooping(bridge.index));
   const vxlan = linkNamed(found.links, VXLAN);
   if (vxlan?.vxlan) compareFlags(vxlan, true, to);
+  const leaving = new Set<string>(wanted.leaving);
   const names = new Set<string>(wanted.leaving);
   const links = new Map(found.links.map(link => [link.name, link]));
   for (const port of wanted.ports) {
     const { overlayVeth, targetMac, endpointId } = port;
     names.add(overlayVeth);
+    // Bare, and its record stands since a moment: whoever finishes it is waiting for this.
+    if (leaving.has(overlayVeth)) continue;
     const link = links.get(overlayVeth);
     // Out of use by an agent that was killed before the endpoint went, too: it is about to be deleted.
     if (link?.kind !== 'veth' || link.group === REMOVAL_GROUP) {

@@ -41,7 +41,7 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
   const known = targetOf(present, port, near);
   if (known && near && near.group !== REMOVAL_GROUP) {
     conn.run(finishing(known, port));
-    context.overlay.run([setPort({ index: near.index }, false), ...opened(near.index, port)]);
+    context.overlay.run(openedAgain(near.index, port, context));
     return known.name;
   }
   // Half of a pair: what it was made for is over.
@@ -58,6 +58,13 @@ export function plugInside(port: WantedPort, target: InsideTarget, context: Plug
 export const opened = (index: number, { targetMac }: WantedPort): Request[] => [
   setLink({ index }, { up: true }),
   setStatic(index, targetMac),
+];
+
+/** The same of one that may have lost its bridge meanwhile. */
+export const openedAgain = (index: number, port: WantedPort, { at }: PlugContext): Request[] => [
+  setLink({ index }, { master: at.gateway }),
+  setPort({ index }, false),
+  ...opened(index, port),
 ];
 
 /** Up and addressed. Networks are IPv4: a link-local address would reach the neighbours of one host. */

@@ -2,9 +2,7 @@
  * An overlay namespace that this agent has set up or adopted, held open with what is needed to work in it: whatever becomes
  * of its file, it lives on, with its containers' traffic, and the file is bound again.
  */
-import { fstatSync, statSync } from 'node:fs';
 import type { MacAddress, NetnsPath } from '../model/scalars.js';
-import { pathHere } from './host-paths.js';
 import type { Conn } from './netlink/conn.js';
 import { Departures } from './netlink/departures.js';
 import { Monitor } from './netlink/monitor.js';
@@ -18,7 +16,6 @@ export class HeldNetns implements Disposable {
   /** Where ports are elsewhere. */
   departures: Departures | undefined;
   readonly #home: Netns;
-  readonly #inode: number;
   #conn: Conn | undefined;
   /** Containers remember it. */
   bridgeMac: MacAddress | undefined;
@@ -26,7 +23,6 @@ export class HeldNetns implements Disposable {
   private constructor(netns: Netns, home: Netns) {
     this.netns = netns;
     this.#home = home;
-    this.#inode = fstatSync(netns.fd).ino;
     this.monitor = inside(netns, home, () => new Monitor());
     try {
       this.settings = new Settings(netns, home);
@@ -64,11 +60,7 @@ export class HeldNetns implements Disposable {
 
   /** Whether the path leads to this namespace. */
   get isAtItsPath(): boolean {
-    try {
-      return statSync(pathHere(this.netns.path) ?? this.netns.path).ino === this.#inode;
-    } catch {
-      return false;
-    }
+    return this.netns.isAtItsPath;
   }
 
   /** Hears from here on of ports that go, in whichever namespace they are. */

@@ -2,7 +2,16 @@
  * Network namespaces by file. The calls that enter one are synchronous up to the return: in between, the thread is
  * elsewhere, and nothing may be started. A return that fails ends the worker, never the agent.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { KernelError } from '../model/errors.js';
 import type { NetnsPath } from '../model/scalars.js';
 import { stepped } from '../model/steps.js';
@@ -37,6 +46,15 @@ export class Netns implements Disposable {
   /** The thread's own. */
   static current(): Netns {
     return new Netns(openSync(THIS_THREAD, 'r'), THIS_THREAD as NetnsPath);
+  }
+
+  /** Whether the path leads to this namespace still. */
+  get isAtItsPath(): boolean {
+    try {
+      return statSync(pathHere(this.path) ?? this.path).ino === fstatSync(this.fd).ino;
+    } catch {
+      return false;
+    }
   }
 
   [Symbol.dispose](): void {

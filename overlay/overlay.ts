@@ -173,9 +173,9 @@ export class Overlay {
   }
 
   #changePorts({ netns: path, mtu }: OverlayPlace, { plug, unplug }: PortChange): PlugResult[] {
+    for (const { overlayVeth } of unplug) this.#bare.forget(overlayVeth);
     const done = this.#within(path, place => {
       const layout = this.#seen.get(path)?.layout ?? layoutIn(place.overlay);
-      for (const { overlayVeth } of unplug) this.#bare.forget(overlayVeth);
       if (unplug.length > 0) this.#reaper.soon(path, layout.retireAll(unplug, place));
       if (plug.length === 0) return [];
       const finished = plug.map(port => this.#bare.finish(port, place));

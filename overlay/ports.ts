@@ -9,6 +9,7 @@ import {
   findLink,
   finishing,
   opened,
+  openedAgain,
   plugInside,
   retireInside,
   retirement,
@@ -120,7 +121,7 @@ function keep(port: WantedPort, name: IfName, context: PlugContext): IfName {
   const far = targetOf([findLink(context.host, name) ?? []].flat(), port, near);
   if (near && far) {
     context.host.run(finishing(far, port));
-    context.overlay.run([setPort({ index: near.index }, false), ...opened(near.index, port)]);
+    context.overlay.run(openedAgain(near.index, port, context));
     return name;
   }
   if (near) {

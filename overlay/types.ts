@@ -74,7 +74,7 @@ export interface WantedNetwork {
   /** Carried by the bridge, or by a macvlan of the overlay namespace. */
   readonly gateway: InterfaceAddress;
   readonly ports: readonly WantedPort[];
-  /** Overlay ends that are bare, or whose removal is under way elsewhere: neither wanted nor strangers. */
+  /** Overlay ends that are bare, or whose removal is under way elsewhere: they are left alone, wanted or not. */
   readonly leaving: readonly IfName[];
   /** Packed by `packPeers` (overlay/peers.ts): ten thousand of them cross to the worker in one buffer. */
   readonly peers: Uint8Array;

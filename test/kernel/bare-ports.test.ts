@@ -140,6 +140,24 @@ describe('makeBare()', () => {
     expect(await names(container)).toEqual(['lo']);
   });
 
+  it('is no end of the port when its namespace is made anew under its path', async () => {
+    await makeBare(second);
+    await lab.removeNetns(container);
+    container = await lab.netns('c1');
+    expect(await plug(second)).toEqual({ ifName: 'sand0' });
+    await expectWholeInside();
+  });
+
+  it.each(['netns', 'host'])('in a %s loses its bridge and gets the next one', async kind => {
+    const wanted = kind === 'netns' ? second : onHost();
+    await makeBare(wanted);
+    await host.overlay.ip('link del br0');
+    await host.kernel.reconcile({ ...host.wanted(), leaving: [wanted.overlayVeth] });
+    await plug(wanted);
+    if (kind === 'netns') await expectWholeInside();
+    else await expectWhole(hostNetns, 'tgt2');
+  });
+
   it('that somebody deletes meanwhile is made again', async () => {
     await makeBare(second);
     await container.ip('link del sand0');
@@ -190,6 +208,20 @@ describe('POST /endpoints while etcd is silent', () => {
     expect(await container.link('sand0')).toMatchObject(wanted);
     expect(await container.addresses('sand0')).toEqual(['10.0.0.3/24 brd 10.0.0.255']);
     expect(await container.ping('10.0.0.2')).toBe(1);
+  });
+
+  it('keeps its network here when the last other endpoint goes meanwhile', async () => {
+    const [{ id: keeper = '' } = {}] = (await ant.api.get('/endpoints')).body.endpoints;
+    etcd.pause();
+    const made = asked();
+    await untilBegun();
+    const removed = ant.api.delete(`/endpoints/${keeper}`).then(answer => answer);
+    await sleep(1_000); // the network would be gone after 400 ms
+    const { ifindex } = (await container.link('sand0')) ?? {};
+    etcd.resume();
+    expect([(await made).status, (await removed).status]).toEqual([201, 204]);
+    if (ON_BRIDGE) expect(await container.link('sand0')).toMatchObject({ ifindex });
+    expect(await container.ping('10.0.0.1')).toBe(1);
   });
 
   it('leaves nothing in the container when it is refused', async () => {

@@ -61,19 +61,24 @@ const dockerNetworkRemove: Operation = {
   },
 };
 
-const dockerRun = (name: string, fate: 'survives' | 'dies with the agent'): Operation => ({
+const dockerRun = (
+  name: string,
+  fate: 'survives' | 'dies with the agent',
+  place: 'first' | 'second' = 'first',
+): Operation => ({
   name,
   prepare: async world => {
     const docker = new CrashDocker(world);
     const network = await dockerNetwork(docker);
     const clearPeer = await withPeer(world, network.PoolID);
+    const keeper = place === 'second' ? await docker.run(network) : undefined;
     let container: Awaited<ReturnType<CrashDocker['run']>>;
     return {
       run: async () => {
         container = await new CrashDocker(world, fate).run(network);
       },
       clear: async () => {
-        if (container) await docker.remove(container);
+        for (const each of [container, keeper]) if (each) await docker.remove(each);
         await clearPeer();
         await docker.removeNetwork(network);
       },
@@ -132,22 +137,24 @@ const networkCreate: Operation = {
   }),
 };
 
-const endpointCreate: Operation = {
-  name: 'endpoint-create',
+/** The first of its network on this host, or one that is made bare while etcd has its transaction. */
+const endpointCreate = (name: string, place: 'first' | 'second'): Operation => ({
+  name,
   prepare: async world => {
     const network = await apiNetwork(world);
     const clearPeer = await withPeer(world, network);
-    const netns = await world.netns();
+    const [keeper, netns] = [await world.netns(), await world.netns()];
+    if (place === 'second') await world.api('POST', '/endpoints', activated(network, keeper));
     return {
       run: () => persist(world, () => world.api('POST', '/endpoints', activated(network, netns))),
       clear: async () => {
         await clearPeer();
         await clearAll(world);
-        await world.removeNetns(netns);
+        for (const each of [keeper, netns]) await world.removeNetns(each);
       },
     };
   },
-};
+});
 
 /** Its interface gets another name than the record said at first, and the record has to follow. */
 const endpointCreateUnderAnotherName: Operation = {
@@ -247,10 +254,12 @@ export const OPERATIONS: readonly Operation[] = [
   dockerNetworkCreate,
   dockerRun('docker run', 'survives'),
   dockerRun('docker run, with a dockerd that dies, too', 'dies with the agent'),
+  dockerRun('docker run in a network that is here', 'survives', 'second'),
   dockerRemove,
   dockerNetworkRemove,
   networkCreate,
-  endpointCreate,
+  endpointCreate('endpoint-create', 'first'),
+  endpointCreate('endpoint-create in a network that is here', 'second'),
   endpointCreateUnderAnotherName,
   removal('endpoint-delete', ({ endpoint }) => `/endpoints/${endpoint}`),
   removalInSilence,
