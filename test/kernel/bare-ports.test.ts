@@ -107,7 +107,11 @@ describe('makeBare()', () => {
     await makeBare(second);
     const told = { ...host.wanted(), leaving: [second.overlayVeth] };
     expect((await host.kernel.reconcile(told)).repairs).toEqual([]);
+    // Also when its record stands, and whoever finishes it is waiting for this compare.
+    const recorded = await host.kernel.reconcile({ ...told, ports: [second] });
+    expect(recorded).toEqual({ created: false, repairs: [], missingPorts: [] });
     expect(await names(container)).toEqual(['lo', 'sand0']);
+    expect((await container.link('sand0'))?.flags).not.toContain('UP');
     const { repairs } = await host.kernel.reconcile(host.wanted());
     expect(repairs).toEqual(['sand002: port of no endpoint, removed']);
     await until(async () => `${await names(container)}` === 'lo', { what: 'the pair is gone' });
