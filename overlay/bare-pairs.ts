@@ -31,20 +31,18 @@ export class BarePairs implements Disposable {
   make(port: BarePort, context: PlugContext): void {
     const { target, targetMac, overlayVeth } = port;
     const netns = target.kind === 'netns' ? Netns.find(target.path) : undefined;
-    const { answers, failures } = context.overlay.attempt(newPair(port, netns, context));
-    const [link] = answers.flatMap(message => parseLink(message) ?? []);
-    if (!link || failures.size > 0) {
-      netns?.[Symbol.dispose]();
-      return;
+    try {
+      const { answers, failures } = context.overlay.attempt(newPair(port, netns, context));
+      const [link] = answers.flatMap(message => parseLink(message) ?? []);
+      if (!link || failures.size > 0) return;
+      this.forget(overlayVeth);
+      const inside = netns && { netns, conn: connIn(netns, context.home) };
+      const { index: near, peer: far } = link;
+      this.#pairs.set(overlayVeth, { mac: targetMac, near, far, overlay: context.netns, inside });
+    } finally {
+      // It stays open with a pair, and with nothing else.
+      if (this.#pairs.get(overlayVeth)?.inside?.netns !== netns) netns?.[Symbol.dispose]();
     }
-    this.forget(overlayVeth);
-    this.#pairs.set(overlayVeth, {
-      mac: targetMac,
-      near: link.index,
-      far: link.peer,
-      overlay: context.netns,
-      inside: netns && { netns, conn: connIn(netns, context.home) },
-    });
   }
 
   /** Undefined: there is none, or it cannot be finished; `plugAll` does it then, or says why not. */
