@@ -7,7 +7,7 @@ import { answer } from './answer.js';
 import { parseBody } from './body.js';
 import { endpointRoutes } from './endpoints.js';
 import { hostRoutes } from './hosts.js';
-import { networkRoutes } from './networks.js';
+import { askUnderlay, networkRoutes } from './networks.js';
 import { openApi } from './openapi.js';
 import { statusRoute } from './status.js';
 import { upkeepRoutes } from './upkeep.js';
@@ -34,6 +34,7 @@ export function apiApp(engine: Engine, version: string, log: Logger): Express {
   app.disable('x-powered-by');
   app.set('etag', false);
   app.use(refuseBrowsers);
+  app.use('/networks', askUnderlay(engine));
   app.use(express.text({ type: () => true, limit: BODY_MAX }), readBody);
   // First, since express asks one after the other, and each costs a request time.
   app.use('/endpoints', endpointRoutes(engine));
