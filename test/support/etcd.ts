@@ -29,6 +29,8 @@ interface RangeAnswer {
   readonly kvs?: readonly { readonly key: string; readonly value?: string }[];
 }
 
+const START_ATTEMPTS = 3;
+
 type Protection = Awaited<ReturnType<typeof protect>>;
 
 /** A running cluster; whoever started it disposes of it. */
@@ -133,6 +135,17 @@ export class EtcdCluster {
 
 /** Starts etcd (about 0.2 s) and waits until it serves. @throws {Error} with etcd's log when it does not. */
 export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnPorts(options);
+    } catch (error) {
+      // A port that was free a moment ago may be another test's by now.
+      if (attempt === START_ATTEMPTS || !String(error).includes('address already in use')) throw error;
+    }
+  }
+}
+
+async function startOnPorts(options: EtcdOptions): Promise<EtcdCluster> {
   const { members: count = 1, namespace, listen = '127.0.0.1', tls, flags = {} } = options;
   const enter = namespace === undefined ? [] : ['nsenter', `--net=${namespacePath(namespace)}`];
   const directory = await mkdtemp(join(memoryDirectory(), `sandetcd-${process.pid}-`));
