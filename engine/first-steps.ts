@@ -55,7 +55,7 @@ export async function takeFirstSteps(deps: FirstStepsDependencies): Promise<void
   const missing = await attempt(reconciler.start(), 'kernel not compared at start');
   await departed.settle(missing ?? []);
   await targetNames.settleAll();
-  reconciler.onPatrol(async ids => {
+  reconciler.patrol.onAll(async ids => {
     await departed.settle(ids);
     await targetNames.settle();
   });

@@ -21,8 +21,8 @@ export interface PortChangesDependencies {
   prepare(network: Network): Promise<void>;
   /** Makes the network whole again. */
   repair(id: NetworkId): Promise<unknown>;
-  /** Told after ports went. */
-  unplugged(id: NetworkId): void;
+  /** Told after the kernel was. */
+  changed(id: NetworkId): void;
 }
 
 export class PortChanges {
@@ -45,12 +45,14 @@ export class PortChanges {
 
   /** A port whose record is on its way to etcd: what fails here is done, and told, by its `plug`. */
   makeBare(network: Network, port: BarePort): void {
-    const { kernel, host, bare, inTurn } = this.#deps;
+    const { kernel, host, bare, inTurn, changed } = this.#deps;
     const { id } = network.record;
     const place = { netns: netnsOf(host, id), mtu: mtuOf(network) };
     bare.begin(id, port);
     void inTurn(id, async () => {
-      if (bare.has(port)) await kernel.makeBare(place, port);
+      if (!bare.has(port)) return;
+      await kernel.makeBare(place, port);
+      changed(id);
     }).catch(() => undefined);
   }
 
@@ -74,7 +76,7 @@ export class PortChanges {
     } catch (error) {
       for (const { reject } of [...plugs, ...unplugs]) reject(error);
     }
-    if (unplugs.length > 0) this.#deps.unplugged(id);
+    this.#deps.changed(id);
   }
 
   /** Those whose network is there now; the others are refused. */

@@ -3,7 +3,6 @@
  * the same: what is wanted of a network is computed from the mirror, and the kernel worker reads, compares, applies.
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { Network } from '../model/records.js';
@@ -25,6 +24,7 @@ import { KeyedTimers } from './keyed-timers.js';
 import { bridgeFull, endpointsMaxOf } from './limits.js';
 import type { Mirror, MirrorEvent } from './mirror.js';
 import { MissingPorts, type Renamed } from './missing-ports.js';
+import { Patrol } from './patrol.js';
 import { PeerChanges } from './peer-changes.js';
 import { PortBook } from './port-book.js';
 import { PortChanges } from './port-changes.js';
@@ -34,7 +34,6 @@ import { wantedNetwork } from './wanted.js';
 
 // Chosen by us.
 const LINGER_MS = 400; // an empty overlay namespace waits this long for the next join
-const EVERY_MS = 30_000; // a full compare of every local network
 // A full compare when the kernel tells of changes: repairs within 2 s, and no more than these for networks that are busy.
 const SETTLES_WITHIN_MS = 150; // what belongs to one damage comes together
 const COMPARED_EVERY_MS = 1_300;
@@ -62,12 +61,10 @@ export class Reconciler implements AsyncDisposable {
   readonly #peerChanges: PeerChanges;
   readonly #missing: MissingPorts;
   readonly #timers = new KeyedTimers<NetworkId>(
-    id => void this.reconcile(id).catch(error => this.book.complain(id, error)),
+    id => void this.reconcile(id).catch(error => this.#complain(id, error)),
   );
   readonly #comparedAt = new Map<NetworkId, number>();
-  readonly #stop = new AbortController();
-  #loop: Promise<void> = Promise.resolve();
-  #onPatrol: (missing: readonly EndpointId[]) => Promise<void> = async () => undefined;
+  readonly patrol: Patrol;
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
@@ -80,9 +77,15 @@ export class Reconciler implements AsyncDisposable {
       inTurn: (id, work) => this.#mutex.run(id, work),
       prepare: network => this.#prepare(network),
       repair: id => this.#reconcile(id),
-      unplugged: id => {
+      changed: id => {
+        this.patrol.doubted.add(id);
         if (!this.ports.wantsAny(id)) this.#timers.in(LINGER_MS, id);
       },
+    });
+    this.patrol = new Patrol({
+      present: this.#present,
+      isReady: () => deps.mirror.revision > 0,
+      compare: id => this.#compared(id),
     });
     this.book = new RepairBook(deps.log);
     this.#missing = new MissingPorts(deps.kernel, deps.mirror, deps);
@@ -91,11 +94,6 @@ export class Reconciler implements AsyncDisposable {
     deps.mirror.hosts.onCutOff(hostname => {
       for (const id of this.#present) if (deps.mirror.hasPeerOn(id, hostname)) this.#timers.in(0, id);
     });
-  }
-
-  /** Registers who is told which endpoints a patrol found without an interface. */
-  onPatrol(settle: (missing: readonly EndpointId[]) => Promise<void>): void {
-    this.#onPatrol = settle;
   }
 
   /**
@@ -110,10 +108,10 @@ export class Reconciler implements AsyncDisposable {
       if (!isNetworkId(id)) continue;
       this.#present.add(id);
       if (mirror.network(id)) wanted.add(id);
-      else await this.#reportUnknown(id).catch(error => this.book.complain(id, error));
+      else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
     }
     const missing = await someAtOnce(wanted, CALLS_AT_ONCE, id => this.#compared(id));
-    this.#loop = this.#patrol();
+    this.patrol.start();
     return missing.flat();
   }
 
@@ -124,7 +122,12 @@ export class Reconciler implements AsyncDisposable {
 
   /** The same; what fails is in the book. */
   async #compared(id: NetworkId): Promise<readonly EndpointId[]> {
-    return (await this.reconcile(id).catch(error => this.book.complain(id, error))) ?? [];
+    return (await this.reconcile(id).catch(error => this.#complain(id, error))) ?? [];
+  }
+
+  #complain(id: NetworkId, error: unknown): void {
+    if (this.#present.has(id)) this.patrol.doubted.add(id);
+    this.book.complain(id, error);
   }
 
   /** Makes the endpoint's interface, and the network around it when it is the first. @throws ExhaustedError: no port is left. */
@@ -184,10 +187,13 @@ export class Reconciler implements AsyncDisposable {
       else if (this.#present.has(id)) await this.#removeFromHost(id);
       return [];
     }
-    // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
-    this.#peerChanges.drop(id);
     const isNew = !this.#present.has(id);
+    // Whatever changed up to here is in `wanted`; what changes from here on is queued behind it.
+    if (isNew) this.#peerChanges.drop(id);
+    // Of what is waiting nothing is damage. Where it cannot be done, the compare does it.
+    else await this.#peerChanges.apply(id).catch(() => undefined);
     this.#present.add(id);
+    this.patrol.doubted.delete(id);
     this.#comparedAt.set(id, performance.now());
     const { created, missingPorts, ...report } = await kernel.reconcile(wanted).catch(error => {
       if (isNew) this.#present.delete(id);
@@ -201,6 +207,7 @@ export class Reconciler implements AsyncDisposable {
     );
     const { repairs, missing } = await this.#missing.restore(wanted, lost);
     this.book.add(repairs);
+    if (report.repairs.length + repairs > 0) this.patrol.doubted.add(id);
     return missing;
   }
 
@@ -209,6 +216,7 @@ export class Reconciler implements AsyncDisposable {
     await kernel.removeNetwork(netnsOf(host, id));
     this.#present.delete(id);
     this.#comparedAt.delete(id);
+    this.patrol.doubted.delete(id);
     this.#peerChanges.drop(id);
     log.info('overlay namespace removed', { network_id: id });
   }
@@ -238,7 +246,7 @@ export class Reconciler implements AsyncDisposable {
       void this.#mutex
         .run(id, () => this.#applyPeers(id))
         .catch(error => {
-          this.book.complain(id, error);
+          this.#complain(id, error);
           this.#timers.in(LINGER_MS, id);
         });
     }
@@ -250,8 +258,9 @@ export class Reconciler implements AsyncDisposable {
   }
 
   async #applyPeers(id: NetworkId): Promise<void> {
-    if (this.#present.has(id) && this.#deps.serving()) await this.#peerChanges.apply(id);
-    else this.#peerChanges.drop(id);
+    if (!this.#present.has(id) || !this.#deps.serving()) return this.#peerChanges.drop(id);
+    this.patrol.doubted.add(id);
+    await this.#peerChanges.apply(id);
   }
 
   /** Somebody else may have changed something; our own changes may say so, too, a moment later. */
@@ -261,20 +270,6 @@ export class Reconciler implements AsyncDisposable {
     if (!isNetworkId(id) || !this.#present.has(id)) return;
     const since = performance.now() - (this.#comparedAt.get(id) ?? 0);
     this.#timers.in(Math.max(SETTLES_WITHIN_MS, COMPARED_EVERY_MS - since), id);
-  }
-
-  async #patrol(): Promise<void> {
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      await sleep(EVERY_MS, undefined, { signal }).catch(() => undefined);
-      if (this.#deps.mirror.revision === 0) continue;
-      const missing: EndpointId[] = [];
-      for (const id of this.#present) {
-        if (signal.aborted) return;
-        missing.push(...(await this.#compared(id)));
-      }
-      await this.#onPatrol(missing);
-    }
   }
 
   /** A namespace of ours whose network etcd does not know may carry living containers: it is left alone. */
@@ -292,9 +287,8 @@ export class Reconciler implements AsyncDisposable {
 
   /** Waits for changes in flight; the data plane stays as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
     this.#timers[Symbol.dispose]();
-    await this.#loop;
+    await this.patrol[Symbol.asyncDispose]();
     await this.#mutex.idle();
   }
 }

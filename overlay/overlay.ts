@@ -2,9 +2,8 @@
  * The overlay namespaces of this host, as the kernel worker serves them. No state but open descriptors and, as a guess, what
  * was seen where: everything else is read from the kernel when it is needed.
  */
-import { KernelError, NotFoundError } from '../model/errors.js';
+import { KernelError } from '../model/errors.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
-import { addressOf } from '../model/scalars.js';
 import { BarePairs } from './bare-pairs.js';
 import { findLink, linksOf } from './endpoint.js';
 import { setEntries } from './entries.js';
@@ -12,9 +11,8 @@ import { FILE_GONE, HeldNamespaces } from './held-namespaces.js';
 import { HeldNetns } from './held-netns.js';
 import type { HostContext, Layout, OverlayContext } from './layout.js';
 import { layoutIn, layoutOf } from './layouts.js';
-import { getAddresses, parseAddress } from './netlink/address.js';
 import type { Conn } from './netlink/conn.js';
-import { getLinkAt, type Link, parseLink } from './netlink/link.js';
+import type { Link } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
 import { connIn, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
 import { deleteVxlan, type OverlayIndexes, pinMac, VXLAN } from './network.js';
@@ -35,6 +33,7 @@ import type {
   WantedNetwork,
   WantedPort,
 } from './types.js';
+import { underlayAt } from './underlay.js';
 import { namingHolder } from './vni-holder.js';
 
 interface PackedPeers {
@@ -68,20 +67,7 @@ export class Overlay {
   }
 
   underlay(vtep: IpAddress): Underlay {
-    const found = this.#host.dump(getAddresses).flatMap(message => parseAddress(message) ?? []);
-    const carrier = found.find(({ address }) => addressOf(address) === vtep);
-    // That one alone: a host of many containers has hundreds.
-    const asked = carrier ? [getLinkAt(carrier.index)] : [];
-    const [link] = this.#host.run(asked).flatMap(message => parseLink(message) ?? []);
-    if (!link) {
-      throw new NotFoundError(
-        `No interface of this host has the VTEP address ${vtep}; correct PEER_IP or add the address`,
-        {
-          vtep,
-        },
-      );
-    }
-    return { ifName: link.name, mtu: Math.min(link.mtu, LOOPBACK_MTU_MAX) };
+    return underlayAt(vtep, this.#host);
   }
 
   /** Of a thread that is about to end: descriptors belong to the process. */
@@ -95,16 +81,31 @@ export class Overlay {
   async reconcile(wanted: WantedNetwork): Promise<ReconcileReport> {
     const { netns: path } = wanted;
     const bound = this.#held.bindAgain(path);
-    // What others change from here on asks for another compare.
-    this.#held.get(path)?.monitor.looked();
-    return this.#held.quietly(path, async () => {
-      const held = this.#held.hold(path);
-      const report = await namingHolder(this.#context, wanted, () =>
-        held ? this.#mend(held, wanted) : this.#create(wanted),
-      );
-      this.#watch(wanted);
-      return { ...report, repairs: [...bound, ...report.repairs] };
-    });
+    const held = this.#held.get(path);
+    const report = await namingHolder(this.#context, wanted, () =>
+      held ? this.#compareHeld(held, wanted) : this.#held.quietly(path, () => this.#begin(wanted)),
+    );
+    this.#watch(wanted);
+    return { ...report, repairs: [...bound, ...report.repairs] };
+  }
+
+  /** What others change meanwhile asks for another compare; what we mend does not, and hides what else was told. */
+  async #compareHeld(held: HeldNetns, wanted: WantedNetwork): Promise<ReconcileReport> {
+    const { monitor } = held;
+    monitor.looked();
+    let mended = true;
+    try {
+      const report = await this.#mend(held, wanted);
+      mended = report.repairs.length > 0;
+      return report;
+    } finally {
+      if (mended) monitor.looked();
+    }
+  }
+
+  #begin(wanted: WantedNetwork): Promise<ReconcileReport> {
+    const held = this.#held.hold(wanted.netns);
+    return held ? this.#mend(held, wanted) : this.#create(wanted);
   }
 
   #watch({ netns, dataPlane, ports }: WantedNetwork): void {
@@ -285,6 +286,3 @@ export class Overlay {
     return seen;
   }
 }
-
-/** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */
-const LOOPBACK_MTU_MAX = 65_535 - 50;

@@ -1,8 +1,9 @@
 /** What others do to the kernel's objects is mended within two seconds, counted, and told in one line. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseNetnsPath } from '../../model/scalars.js';
+import { type IpAddress, type MacAddress, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { REMOVAL_GROUP } from '../../overlay/netlink/constants.js';
+import { packPeers } from '../../overlay/peers.js';
 import { ApiHost } from '../support/api-host.js';
 import { ok } from '../support/command.js';
 import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
@@ -13,13 +14,20 @@ import { until } from '../support/until.js';
 
 const PREFIX = '/damage';
 const MENDED_WITHIN_MS = 2_000;
-const FAR = { mac: '02:84:0a:00:00:03', address: '10.0.0.3', vtep: '10.99.0.2' };
+const UNHEARD_WITHIN_MS = 6_000; // looked for each 5 s
+const FAR = {
+  mac: '02:84:0a:00:00:03' as MacAddress,
+  address: '10.0.0.3' as IpAddress,
+  vtep: '10.99.0.2' as IpAddress,
+};
 const STRANGE_MAC = '02:00:00:00:00:99';
 
 let etcd: EtcdCluster;
 let lab: NetnsLab;
 let ant: ApiHost;
 let bee: ApiHost;
+let shop: string;
+let vni: number;
 let near: TestNetns;
 let overlay: TestNetns;
 let port: string;
@@ -34,7 +42,8 @@ beforeAll(async () => {
   ant = lab.own(await open('ant', one, '10.99.0.1'));
   bee = lab.own(await open('bee', two, FAR.vtep));
   near = await lab.netns('near');
-  const { id } = await ant.network({ name: 'shop' });
+  const { id, vxlan_vni } = await ant.network({ name: 'shop' });
+  [shop, vni] = [id, vxlan_vni];
   await ant.endpoint(id, near.path);
   await bee.endpoint(id, (await lab.netns('far')).path);
   const netnsPath = (host: ApiHost) => join(host.host.directory, 'netns');
@@ -224,6 +233,57 @@ it.each(DAMAGES.map(damage => [damage.what, damage] as const))(
     expect(ant.host.engine.reconciler.book.count).toBeGreaterThan(before);
   },
 );
+
+it.each([1, 2, 3])('damage in the very moment of a change of ours: mended within 5 s (%i)', async n => {
+  const passing = await lab.netns(`unheard${n}`);
+  await untilSound(cluster());
+  // Ours, too, for the kernel's worker: nobody is told of it.
+  const { kernel } = ant.host.engine.options;
+  const lines = told().length;
+  await kernel.applyPeers(overlay.path, { set: packPeers([]), remove: packPeers([FAR]) });
+  const { body } = await bee.endpoint(shop, passing.path);
+  await untilSound(cluster(), { timeoutMs: UNHEARD_WITHIN_MS });
+  expect(JSON.stringify(told().slice(lines))).toContain(`FDB entry of ${FAR.mac}`);
+  expect(await reaches()).toBe(true);
+  await bee.api.delete(`/endpoints/${body.endpoint.id}`);
+});
+
+it('damage that could not be mended: tried again within 5 s', async () => {
+  const [host] = hosts;
+  const inHost = (...argv: string[]) => ok([...(host?.enter ?? []), ...argv]);
+  await untilSound(cluster());
+  const failed = () => ant.host.log.lines.filter(({ text }) => /not finished/.test(text)).length;
+  const before = failed();
+  // In one go: a compare may come at any moment.
+  const theirs = `ip link add theirs type vxlan id ${vni} dstport 4789`;
+  await ok([
+    'sh',
+    '-c',
+    `nsenter --net=${overlay.path} ip link del vxlan0 && ${host?.enter.join(' ')} ${theirs}`,
+  ]);
+  await until(() => failed() > before, { timeoutMs: 4_000, what: 'it is told that the VNI is taken' });
+  await inHost('ip', 'link', 'del', 'theirs');
+  await untilSound(cluster(), { timeoutMs: UNHEARD_WITHIN_MS });
+  expect(await reaches()).toBe(true);
+});
+
+it('what is on its way to the kernel when a compare begins: no damage', async () => {
+  const passing = await Promise.all(Array.from({ length: 12 }, (_, i) => lab.netns(`passing${i}`)));
+  await untilSound(cluster());
+  const { reconciler } = ant.host.engine;
+  const [lines, { count }] = [told().length, reconciler.book];
+  let over = false;
+  const comparing = (async () => {
+    while (!over) await reconciler.reconcile(parseNetworkId(shop));
+  })();
+  const made = await Promise.all(passing.map(({ path }) => bee.endpoint(shop, path)));
+  await Promise.all(made.map(({ body }) => bee.api.delete(`/endpoints/${body.endpoint.id}`)));
+  await untilSound(cluster());
+  over = true;
+  await comparing;
+  expect(told().slice(lines)).toEqual([]);
+  expect(reconciler.book.count).toBe(count);
+});
 
 it("the endpoint's interface deleted from within: made again, with its address", async () => {
   await near.ip('link del sand0');

@@ -51,7 +51,11 @@ export class ApiHost implements AsyncDisposable {
     return request(apiApp(this.host.engine, VERSION, this.host.log) as unknown as Server);
   }
 
-  async network(wish: object = {}): Promise<{ readonly id: string; readonly ns_handle_path: string }> {
+  async network(wish: object = {}): Promise<{
+    readonly id: string;
+    readonly vxlan_vni: number;
+    readonly ns_handle_path: string;
+  }> {
     const { status, body } = await this.api.post('/networks').send(wish);
     if (status !== 201) throw new Error(`POST /networks: ${status} ${JSON.stringify(body)}`);
     return body.network;
