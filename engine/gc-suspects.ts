@@ -12,6 +12,7 @@ import { findRecord } from '../store/table.js';
 import { ownerFault } from './address-audit.js';
 import type { HostSettings } from './host.js';
 import type { Mirror } from './mirror.js';
+import { readUnborneOwners } from './unborne-owners.js';
 
 export interface SuspectsDependencies {
   readonly store: StoreClient;
@@ -29,8 +30,8 @@ export interface SuspectsDependencies {
 export async function suspectNetworks(deps: SuspectsDependencies): Promise<Set<NetworkId>> {
   const { store, keys, host, isGone } = deps;
   const suspects = new Set<NetworkId>();
-  const isNamed = ({ value }: KeyValue) => value.includes(host.name);
-  for (const entry of (await readSnapshot(store, keys.allAddressOwners, isNamed)).entries) {
+  for (const entry of await readUnborneOwners(deps)) {
+    if (!entry.value.includes(host.name)) continue;
     const parts = partsOf(keys, entry.key);
     if (parts.family === 'owner' && isSuspect(entry, parts, deps)) suspects.add(parts.network);
   }
@@ -48,7 +49,7 @@ function isSuspect(
   { mirror, host }: SuspectsDependencies,
 ): boolean {
   const owner = findRecord(AddressOwner, entry);
-  if (owner?.hostname !== host.name || mirror.bearerOf(network, address) !== undefined) return false;
+  if (owner?.hostname !== host.name) return false;
   const { endpoint_id: endpoint } = owner;
   const fault = ownerFault(owner, {
     nowMs: Date.now(),

@@ -18,13 +18,13 @@ import {
   parseNetworkId,
 } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
-import { readSnapshot } from '../store/follow.js';
 import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, readKey, transact, type Write } from '../store/transaction.js';
 import { isOld, ownerFault } from './address-audit.js';
 import type { Mirror } from './mirror.js';
 import { type OwnPorts, portThatMayBear } from './own-ports.js';
+import { readUnborneOwners } from './unborne-owners.js';
 
 export interface OrphansDependencies {
   readonly store: StoreClient;
@@ -100,9 +100,9 @@ export class Orphans {
 
   /** Owners of this host without an endpoint. */
   async #freeAddresses(ports: OwnPorts): Promise<void> {
-    const { store, keys, host, log } = this.#deps;
-    const { entries } = await readSnapshot(store, keys.allAddressOwners, ({ value }) => value.includes(host));
-    for (const entry of entries) {
+    const { host, log } = this.#deps;
+    for (const entry of await readUnborneOwners(this.#deps)) {
+      if (!entry.value.includes(host)) continue;
       await this.#checkEntry(entry, ports).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });
       });

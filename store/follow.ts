@@ -16,7 +16,14 @@ import { type KeyValue, keyValueOf, type StoreClient, type WatchStream } from '.
 import { endOfPrefix } from './keys.js';
 import { type Followed, type SnapshotReader, takeSnapshot } from './snapshot.js';
 
-export { type Origin, readKeyNames, readPages, readSnapshot, type SnapshotReader } from './snapshot.js';
+export {
+  type Origin,
+  readKeyNames,
+  readPages,
+  readSnapshot,
+  readWanted,
+  type SnapshotReader,
+} from './snapshot.js';
 
 // Chosen by us.
 const CREATED_WITHIN_MS = 3_000; // a stream that no member confirms is given up

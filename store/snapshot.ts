@@ -11,7 +11,7 @@ import { cutsBelow, endOfPrefix } from './keys.js';
 
 // Chosen by us.
 const PAGE_KEYS = 2_000; // a page of endpoint records is some 1.5 MB, here and, for each agent that reads, in etcd
-const NEWS_AT_ONCE = 100; // etcd takes 128 operations in one transaction
+const VALUES_AT_ONCE = 100; // etcd takes 128 operations in one transaction
 // When all hosts of a large cluster start at once, etcd serves each page late. Who gives up and begins anew has it do
 // the same work twice, until it does nothing else: so a page has time, and a late one is asked for again, smaller.
 const PAGE_WITHIN_MS = 15_000;
@@ -146,6 +146,21 @@ export async function readSnapshot(
   return { entries, revision, cluster };
 }
 
+/** Those of the whole range whose key is wanted: the others come without their values, which are most of what is sent. */
+export async function readWanted(
+  store: StoreClient,
+  prefix: string,
+  isWanted: (key: string) => boolean,
+): Promise<KeyValue[]> {
+  const found: KeyValue[] = [];
+  const pages = readPages(store, { prefix, cuts: cutsBelow(prefix), what: { keys_only: true } });
+  for await (const { entries, revision } of pages) {
+    const wanted = entries.filter(({ key }) => isWanted(key));
+    for await (const some of readInGroups(store, wanted, revision)) found.push(...some);
+  }
+  return found;
+}
+
 /** The keys of the whole range, without their values. */
 export async function readKeyNames(store: StoreClient, prefix: string): Promise<string[]> {
   const names: string[] = [];
@@ -202,16 +217,27 @@ async function readNews(
     if (followed.cluster !== cluster || revision < followed.revision) return 'another history';
     if (!read) snapshot.begin(revision, 'followed');
     const news = entries.filter(({ key, modRevision }) => !snapshot.knows(key, modRevision));
-    for (let from = 0; from < news.length; from += NEWS_AT_ONCE) {
-      const values = readKeys(store, news.slice(from, from + NEWS_AT_ONCE), revision);
-      const some = await orAborted(values, signal);
+    const values = readInGroups(store, news, revision);
+    for (;;) {
+      const some = await orAborted(values.next(), signal);
       if (some === 'aborted') return undefined;
-      snapshot.page(some);
+      if (some.done) break;
+      snapshot.page(some.value);
     }
     read = { cluster, revision, keys: (read?.keys ?? 0) + entries.length };
   }
   snapshot.end();
   return read;
+}
+
+async function* readInGroups(
+  store: StoreClient,
+  entries: readonly KeyValue[],
+  revision: number,
+): AsyncGenerator<KeyValue[], void> {
+  for (let from = 0; from < entries.length; from += VALUES_AT_ONCE) {
+    yield await readKeys(store, entries.slice(from, from + VALUES_AT_ONCE), revision);
+  }
 }
 
 /** Values as they were at a revision. */

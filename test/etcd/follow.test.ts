@@ -1,4 +1,5 @@
 import { StoreClient } from '../../store/client.js';
+import { readWanted } from '../../store/follow.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { Follower as SharedFollower } from '../support/follower.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
@@ -176,6 +177,16 @@ describe('follow()', () => {
     expect(follower.snapshots).toHaveLength(1);
     expect(follower.values.size).toBe(12_001);
     await sameAsEtcd(follower);
+  });
+
+  it('readWanted() brings the values of those keys alone that are wanted, of any number of pages', async () => {
+    await putMany(writer, prefix, 5_000, 'value');
+    const found = await readWanted(writer, prefix, key => key.endsWith('7'));
+    expect(found.map(({ key }) => key)).toEqual(
+      Array.from({ length: 500 }, (_, i) => `${prefix}${String(10 * i + 7).padStart(6, '0')}`),
+    );
+    expect(new Set(found.map(({ value }) => value))).toEqual(new Set(['value']));
+    expect(await readWanted(writer, prefix, () => false)).toEqual([]);
   });
 
   it('recovers from an etcd that stops answering and keeps its lines', async () => {
