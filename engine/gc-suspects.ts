@@ -10,9 +10,9 @@ import { partsOf } from '../store/key-parts.js';
 import type { Keys } from '../store/keys.js';
 import { findRecord } from '../store/table.js';
 import { ownerFault } from './address-audit.js';
+import { readDoubtfulOwners } from './doubtful-owners.js';
 import type { HostSettings } from './host.js';
 import type { Mirror } from './mirror.js';
-import { readUnborneOwners } from './unborne-owners.js';
 
 export interface SuspectsDependencies {
   readonly store: StoreClient;
@@ -30,7 +30,7 @@ export interface SuspectsDependencies {
 export async function suspectNetworks(deps: SuspectsDependencies): Promise<Set<NetworkId>> {
   const { store, keys, host, isGone } = deps;
   const suspects = new Set<NetworkId>();
-  for (const entry of await readUnborneOwners(deps)) {
+  for (const entry of await readDoubtfulOwners(deps)) {
     if (!entry.value.includes(host.name)) continue;
     const parts = partsOf(keys, entry.key);
     if (parts.family === 'owner' && isSuspect(entry, parts, deps)) suspects.add(parts.network);
@@ -49,7 +49,7 @@ function isSuspect(
   { mirror, host }: SuspectsDependencies,
 ): boolean {
   const owner = findRecord(AddressOwner, entry);
-  if (owner?.hostname !== host.name) return false;
+  if (owner?.hostname !== host.name || mirror.bearerOf(network, address) !== undefined) return false;
   const { endpoint_id: endpoint } = owner;
   const fault = ownerFault(owner, {
     nowMs: Date.now(),

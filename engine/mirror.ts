@@ -106,16 +106,16 @@ export class Mirror {
     return this.#endpoints.table.bearer(this.#list(id), address);
   }
 
-  peer(id: EndpointId): Peer | undefined {
-    return this.#endpoints.table.findAnywhere(id);
-  }
+  /** etcd's revision at which that endpoint's record was made. */
+  bornAt = (id: NetworkId, address: IpAddress): number | undefined =>
+    this.#endpoints.table.bornAt(this.#list(id), address);
+
+  peer = (id: EndpointId): Peer | undefined => this.#endpoints.table.findAnywhere(id);
 
   /** How many endpoints each host has. */
   endpointCounts = (): Iterable<[HostName, number]> => this.#endpoints.table.countsByHost();
 
-  localEndpoint(id: EndpointId): EndpointRecord | undefined {
-    return this.#endpoints.local.get(id);
-  }
+  localEndpoint = (id: EndpointId): EndpointRecord | undefined => this.#endpoints.local.get(id);
 
   localEndpoints(network?: NetworkId): EndpointRecord[] {
     return [...(network ? this.eachLocalEndpoint(network) : this.#endpoints.local.values())];

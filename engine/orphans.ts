@@ -22,9 +22,9 @@ import type { Keys } from '../store/keys.js';
 import { parseRecord } from '../store/table.js';
 import { keyOf, readKey, transact, type Write } from '../store/transaction.js';
 import { isOld, ownerFault } from './address-audit.js';
+import { readDoubtfulOwners } from './doubtful-owners.js';
 import type { Mirror } from './mirror.js';
 import { type OwnPorts, portThatMayBear } from './own-ports.js';
-import { readUnborneOwners } from './unborne-owners.js';
 
 export interface OrphansDependencies {
   readonly store: StoreClient;
@@ -101,7 +101,7 @@ export class Orphans {
   /** Owners of this host without an endpoint. */
   async #freeAddresses(ports: OwnPorts): Promise<void> {
     const { host, log } = this.#deps;
-    for (const entry of await readUnborneOwners(this.#deps)) {
+    for (const entry of await readDoubtfulOwners(this.#deps)) {
       if (!entry.value.includes(host)) continue;
       await this.#checkEntry(entry, ports).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });

@@ -120,6 +120,12 @@ export class PeerTable {
     return row === undefined ? undefined : this.peer(row);
   }
 
+  /** The revision at which the bearer's record was made. */
+  bornAt(list: PeerList | undefined, address: IpAddress): number | undefined {
+    const row = list && this.#oldest(this.#rows.bearers(list.number, address));
+    return row === undefined ? undefined : this.#rows.columns.created[row];
+  }
+
   countsByHost(): Iterable<[HostName, number]> {
     return this.#homes.counts();
   }

@@ -146,16 +146,16 @@ export async function readSnapshot(
   return { entries, revision, cluster };
 }
 
-/** Those of the whole range whose key is wanted: the others come without their values, which are most of what is sent. */
+/** Those of the whole range that are wanted: the others come without their values, which are most of what is sent. */
 export async function readWanted(
   store: StoreClient,
   prefix: string,
-  isWanted: (key: string) => boolean,
+  isWanted: (entry: Omit<KeyValue, 'value'>) => boolean,
 ): Promise<KeyValue[]> {
   const found: KeyValue[] = [];
   const pages = readPages(store, { prefix, cuts: cutsBelow(prefix), what: { keys_only: true } });
   for await (const { entries, revision } of pages) {
-    const wanted = entries.filter(({ key }) => isWanted(key));
+    const wanted = entries.filter(isWanted);
     for await (const some of readInGroups(store, wanted, revision)) found.push(...some);
   }
   return found;

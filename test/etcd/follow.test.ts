@@ -181,7 +181,7 @@ describe('follow()', () => {
 
   it('readWanted() brings the values of those keys alone that are wanted, of any number of pages', async () => {
     await putMany(writer, prefix, 5_000, 'value');
-    const found = await readWanted(writer, prefix, key => key.endsWith('7'));
+    const found = await readWanted(writer, prefix, ({ key }) => key.endsWith('7'));
     expect(found.map(({ key }) => key)).toEqual(
       Array.from({ length: 500 }, (_, i) => `${prefix}${String(10 * i + 7).padStart(6, '0')}`),
     );

@@ -55,7 +55,9 @@ function compare(table: PeerTable, model: Model): void {
     expect([...table.peers(list)]).toEqual([...known.values()].map(({ peer }) => peer));
     expect(list.size).toBe(known.size);
     for (const address of ADDRESSES) {
-      expect(table.bearer(list, address)).toEqual(model.bearers(list, address)[0]?.peer);
+      const [bearer] = model.bearers(list, address);
+      expect(table.bearer(list, address)).toEqual(bearer?.peer);
+      expect(table.bornAt(list, address)).toBe(bearer?.created);
     }
     const rightful = [...known.values()].filter(each => model.bearers(list, each.peer.address)[0] === each);
     const isWanted = (hostname: Peer['hostname']) => hostname !== HOSTS[0];
