@@ -1,5 +1,6 @@
 /** What an endpoint of Docker's has in the kernel between its creation and its join, judged with ip. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readDoubtfulOwners } from '../../engine/doubtful-owners.js';
 import { endpointIdOf, targetVethOf } from '../../engine/host.js';
 import { parseMacAddress, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
 import { ApiHost } from '../support/api-host.js';
@@ -84,6 +85,21 @@ describe("an endpoint of Docker's", () => {
     await queue;
     expect(await endpoints().join('other', SANDBOX)).toBe(targetVethOf(endpointIdOf('other')));
     expect(await interfaces()).toEqual([targetVethOf(endpointIdOf('other'))]);
+  });
+
+  it('leaves no doubt about its address, as one of the API; an owner that somebody writes anew does', async () => {
+    const { id } = await ant.network();
+    await create(id);
+    await endpoints().join(NAME, SANDBOX);
+    await ant.endpoint(id);
+    const { engine } = ant.host;
+    const doubtful = () => readDoubtfulOwners({ ...engine.options, mirror: engine.mirror });
+    expect(await doubtful()).toEqual([]);
+    const owners = await etcd.entries(engine.options.keys.addressOwners(parseNetworkId(id)));
+    expect(owners.size).toBe(2);
+    const [[key, value] = ['', '']] = owners;
+    await etcd.ctl('put', key, value);
+    expect(await doubtful()).toMatchObject([{ key, value }]);
   });
 
   it('says at its join why it has none, and has it when the reason is gone', async () => {
