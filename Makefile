@@ -66,7 +66,7 @@ test-macvlan: build tools-test ## kernel, docker and faults once more, with macv
 fuzz: build tools-test ## hostile requests to both doors of a real agent (COUNT=100000, SEED=n) (root)
 	@node dist/test/fuzz/main.js
 
-soak: build tools-test ## half an hour of users, faults and traffic, ten minutes of churn (MINUTES=30, SEEDS=1000, CHURN=10) (root)
+soak: build tools-test ## half an hour of users, faults and traffic, ten minutes of churn (MINUTES=30, SEEDS=1000, CHURN=10; FAULT=kernel: those alone) (root)
 	@node dist/test/soak/main.js
 
 bundle: build ## the agent and its command line without node_modules, in .build/bundle

@@ -234,7 +234,7 @@ it.each(DAMAGES.map(damage => [damage.what, damage] as const))(
   },
 );
 
-it.each([1, 2, 3])('damage in the very moment of a change of ours: mended within 5 s (%i)', async n => {
+it.each([1, 2, 3])('damage in the very moment of a change of ours: mended within 6 s (%i)', async n => {
   const passing = await lab.netns(`unheard${n}`);
   await untilSound(cluster());
   // Ours, too, for the kernel's worker: nobody is told of it.
@@ -248,7 +248,7 @@ it.each([1, 2, 3])('damage in the very moment of a change of ours: mended within
   await bee.api.delete(`/endpoints/${body.endpoint.id}`);
 });
 
-it('damage that could not be mended: tried again within 5 s', async () => {
+it('damage that could not be mended: tried again within 6 s', async () => {
   const [host] = hosts;
   const inHost = (...argv: string[]) => ok([...(host?.enter ?? []), ...argv]);
   await untilSound(cluster());

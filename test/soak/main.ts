@@ -16,7 +16,9 @@ import { Users } from './users.js';
 const minutes = Number(process.env['MINUTES'] || 30);
 const seeds = Number(process.env['SEEDS'] ?? 1_000);
 const churnMinutes = Number(process.env['CHURN'] ?? 10);
-const faults = FAULTS.filter(({ name }) => name.includes(process.env['FAULT'] ?? ''));
+const isAsked = ({ name }: Fault) => name.includes(process.env['FAULT'] ?? '');
+const faults = FAULTS.filter(isAsked);
+if (faults.length === 0) throw new Error(`FAULT=${process.env['FAULT']} is in the name of no fault`);
 const QUOTA_MB = 2_048; // etcd's own default
 const SOUND_WITHIN_MS = 30_000; // to be reported, not to be hoped for
 const LONG_OUTAGE_FROM_MINUTES = 20;
@@ -76,7 +78,9 @@ async function soak(cluster: SoakCluster, users: Users, busy: string): Promise<M
   const outcomes = new Map<string, Outcome>();
   const end = Date.now() + minutes * 60_000;
   const longFrom =
-    minutes >= LONG_OUTAGE_FROM_MINUTES ? Date.now() + (minutes * 60_000) / 3 : Number.POSITIVE_INFINITY;
+    minutes >= LONG_OUTAGE_FROM_MINUTES && isAsked(LONG_OUTAGE)
+      ? Date.now() + (minutes * 60_000) / 3
+      : Number.POSITIVE_INFINITY;
   let longDone = false;
   for (let turn = 0; Date.now() < end; turn++) {
     const isLong: boolean = !longDone && Date.now() > longFrom;
