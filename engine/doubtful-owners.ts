@@ -1,4 +1,5 @@
 /** Owners of addresses that are not plainly right. */
+import type { HostName } from '../model/scalars.js';
 import type { KeyValue, StoreClient } from '../store/client.js';
 import { readWanted } from '../store/follow.js';
 import { partsOf } from '../store/key-parts.js';
@@ -12,13 +13,17 @@ export interface DoubtfulDependencies {
 }
 
 /**
- * Owner keys of every host, but those that were written together with the record of the endpoint that bears their address, as
+ * Owner keys whose value names the host, but those that were written together with the record of the endpoint that bears their address, as
  * far as the mirror knows: every host asks, at its start and once an hour, and of these it is sent no more than the key.
  * @throws UnavailableError.
  */
-export function readDoubtfulOwners({ store, keys, mirror }: DoubtfulDependencies): Promise<KeyValue[]> {
-  return readWanted(store, keys.allAddressOwners, ({ key, modRevision }) => {
+export async function readDoubtfulOwners(
+  { store, keys, mirror }: DoubtfulDependencies,
+  host: HostName,
+): Promise<KeyValue[]> {
+  const doubtful = await readWanted(store, keys.allAddressOwners, ({ key, modRevision }) => {
     const parts = partsOf(keys, key);
     return parts.family !== 'owner' || mirror.bornAt(parts.network, parts.address) !== modRevision;
   });
+  return doubtful.filter(({ value }) => value.includes(host));
 }

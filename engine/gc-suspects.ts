@@ -30,8 +30,7 @@ export interface SuspectsDependencies {
 export async function suspectNetworks(deps: SuspectsDependencies): Promise<Set<NetworkId>> {
   const { store, keys, host, isGone } = deps;
   const suspects = new Set<NetworkId>();
-  for (const entry of await readDoubtfulOwners(deps)) {
-    if (!entry.value.includes(host.name)) continue;
+  for (const entry of await readDoubtfulOwners(deps, host.name)) {
     const parts = partsOf(keys, entry.key);
     if (parts.family === 'owner' && isSuspect(entry, parts, deps)) suspects.add(parts.network);
   }

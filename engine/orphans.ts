@@ -101,8 +101,7 @@ export class Orphans {
   /** Owners of this host without an endpoint. */
   async #freeAddresses(ports: OwnPorts): Promise<void> {
     const { host, log } = this.#deps;
-    for (const entry of await readDoubtfulOwners(this.#deps)) {
-      if (!entry.value.includes(host)) continue;
+    for (const entry of await readDoubtfulOwners(this.#deps, host)) {
       await this.#checkEntry(entry, ports).catch(error => {
         log.warn('owner of an address not checked', { key: entry.key, err: describeError(error) });
       });

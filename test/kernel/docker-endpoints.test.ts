@@ -93,7 +93,8 @@ describe("an endpoint of Docker's", () => {
     await endpoints().join(NAME, SANDBOX);
     await ant.endpoint(id);
     const { engine } = ant.host;
-    const doubtful = () => readDoubtfulOwners({ ...engine.options, mirror: engine.mirror });
+    const doubtful = () =>
+      readDoubtfulOwners({ ...engine.options, mirror: engine.mirror }, engine.options.host.name);
     expect(await doubtful()).toEqual([]);
     const owners = await etcd.entries(engine.options.keys.addressOwners(parseNetworkId(id)));
     expect(owners.size).toBe(2);
