@@ -1,4 +1,4 @@
-/** How a route answers: without express's `json`, which looks at settings and caches that this API does not have. */
+/** How a route answers. */
 import type { ServerResponse } from 'node:http';
 
 export function answer(response: ServerResponse, body: object, status = 200): void {
@@ -6,4 +6,9 @@ export function answer(response: ServerResponse, body: object, status = 200): vo
   const length = Buffer.byteLength(text);
   response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': length });
   response.end(text);
+}
+
+export function answerNothing(response: ServerResponse): void {
+  response.writeHead(204);
+  response.end();
 }

@@ -1,5 +1,6 @@
 /** The API without a door: routes, and the one place where an HTTP error is written. */
-import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import type { RequestListener } from 'node:http';
+import express from 'express';
 import type { Engine } from '../engine/engine.js';
 import { describeError, type ErrorKind, InvalidError, toSandError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
@@ -9,6 +10,7 @@ import { endpointRoutes } from './endpoints.js';
 import { hostRoutes } from './hosts.js';
 import { askUnderlay, networkRoutes } from './networks.js';
 import { openApi } from './openapi.js';
+import { type ErrorHandler, type Handler, newRoutes, pathOf, type Routes } from './routes.js';
 import { statusRoute } from './status.js';
 import { upkeepRoutes } from './upkeep.js';
 
@@ -29,39 +31,40 @@ export function errorAnswer(thrown: unknown): { readonly status: number; readonl
   return { status: STATUS[kind], body: { error: message, code: kind, details: facts } };
 }
 
-export function apiApp(engine: Engine, version: string, log: Logger): Express {
-  const app = express();
-  app.disable('x-powered-by');
-  app.set('etag', false);
-  app.use(refuseBrowsers);
-  app.use('/networks', askUnderlay(engine));
-  app.use(express.text({ type: () => true, limit: BODY_MAX }), readBody);
+export function apiApp(engine: Engine, version: string, log: Logger): RequestListener {
+  const routes = apiRoutes(engine, version, log);
+  // What nobody has answered, or has broken off while answering.
+  return (request, response) => routes(request, response, () => response.destroy());
+}
+
+export function apiRoutes(engine: Engine, version: string, log: Logger): Routes {
+  const routes = newRoutes();
+  routes.use(refuseBrowsers);
+  routes.use('/networks', askUnderlay(engine));
+  routes.use(express.text({ type: () => true, limit: BODY_MAX }) as Handler, readBody);
   // First, since express asks one after the other, and each costs a request time.
-  app.use('/endpoints', endpointRoutes(engine));
-  app.use('/networks', networkRoutes(engine));
-  app.get('/version', (_request, response) => {
+  routes.use('/endpoints', endpointRoutes(engine));
+  routes.use('/networks', networkRoutes(engine));
+  routes.get('/version', (_request, response) => {
     answer(response, { version });
   });
-  app.get('/openapi.json', (_request, response) => {
+  routes.get('/openapi.json', (_request, response) => {
     answer(response, openApi(version));
   });
-  app.get('/status', statusRoute(engine, version));
-  app.use((_request, _response, next) => {
+  routes.get('/status', statusRoute(engine, version));
+  routes.use((_request, _response, next) => {
     engine.requireName();
     next();
   });
-  app.use('/hosts', hostRoutes(engine));
-  app.use(upkeepRoutes(engine));
-  app.use((request, response) => {
-    const error = `No ${request.method} ${request.path} here; see GET /openapi.json`;
-    answer(response, { error, code: 'not-found' }, 404);
-  });
-  app.use(errors(log));
-  return app;
+  routes.use('/hosts', hostRoutes(engine));
+  routes.use(upkeepRoutes(engine));
+  routes.use(nothingHere);
+  routes.use(errors(log));
+  return routes;
 }
 
 /** A page in somebody's browser reaches localhost, too; only a browser sends this header. */
-const refuseBrowsers: RequestHandler = (request, _response, next) => {
+const refuseBrowsers: Handler = (request, _response, next) => {
   const { origin } = request.headers;
   if (origin === undefined || request.method === 'GET') return next();
   throw new InvalidError(`Requests of web pages are refused (header Origin: ${origin}); use a client`, {
@@ -69,17 +72,22 @@ const refuseBrowsers: RequestHandler = (request, _response, next) => {
   });
 };
 
-const readBody: RequestHandler = (request, _response, next) => {
-  if (request.method === 'POST') request.body = parseBody(request.body || '{}');
+const readBody: Handler = (request, _response, next) => {
+  if (request.method === 'POST') request.body = parseBody((request.body as string | undefined) || '{}');
   next();
 };
 
+const nothingHere: Handler = (request, response) => {
+  const error = `No ${request.method} ${pathOf(request)} here; see GET /openapi.json`;
+  answer(response, { error, code: 'not-found' }, 404);
+};
+
 const errors =
-  (log: Logger): ErrorRequestHandler =>
+  (log: Logger): ErrorHandler =>
   (thrown, request, response, _next) => {
     const error = fromExpress(thrown);
     const { status, body } = errorAnswer(error);
-    const facts = { method: request.method, path: request.path, err: describeError(error) };
+    const facts = { method: request.method, path: pathOf(request), err: describeError(error) };
     if (status >= 500) log.warn('request failed', facts);
     answer(response, body, status);
   };

@@ -1,19 +1,19 @@
 /** /endpoints */
-import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { parseHostAddress, parseRange } from '../ipam/range.js';
 import { InvalidError } from '../model/errors.js';
 import { parseWith } from '../model/parse.js';
 import { addressOf, type NetnsPath, parseEndpointId } from '../model/scalars.js';
-import { answer } from './answer.js';
+import { answer, answerNothing } from './answer.js';
+import { newRoutes, queryOf, type Routes } from './routes.js';
 import { EndpointCreate, EndpointQuery, NoQuery } from './schemas.js';
 
-export function endpointRoutes(engine: Engine): Router {
-  const router = Router();
+export function endpointRoutes(engine: Engine): Routes {
+  const router = newRoutes();
   const { networks, netnsEndpoints } = engine;
 
   router.get('/', async (request, response) => {
-    const { network_id: networkId, hostname } = parseWith(EndpointQuery, request.query);
+    const { network_id: networkId, hostname } = parseWith(EndpointQuery, queryOf(request));
     await engine.ready();
     answer(response, { endpoints: await netnsEndpoints.list({ networkId, hostname }) });
   });
@@ -33,11 +33,11 @@ export function endpointRoutes(engine: Engine): Router {
   });
 
   router.delete('/:id', async (request, response) => {
-    parseWith(NoQuery, request.query);
+    parseWith(NoQuery, queryOf(request));
     const id = parseEndpointId(request.params.id, 'id');
     await engine.ready();
     await netnsEndpoints.remove(id);
-    response.status(204).end();
+    answerNothing(response);
   });
 
   return router;

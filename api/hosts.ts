@@ -1,23 +1,23 @@
 /** /hosts */
-import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { parseWith } from '../model/parse.js';
 import { parseHostName } from '../model/scalars.js';
 import { answer } from './answer.js';
+import { newRoutes, queryOf, type Routes } from './routes.js';
 import { HostChange, HostRemoval, hostJson, NoQuery } from './schemas.js';
 
-export function hostRoutes(engine: Engine): Router {
-  const router = Router();
+export function hostRoutes(engine: Engine): Routes {
+  const router = newRoutes();
   const { hosts } = engine;
 
   router.get('/', async (request, response) => {
-    parseWith(NoQuery, request.query);
+    parseWith(NoQuery, queryOf(request));
     await engine.ready();
     answer(response, { hosts: hosts.list().map(hostJson) });
   });
 
   router.get('/:name', async (request, response) => {
-    parseWith(NoQuery, request.query);
+    parseWith(NoQuery, queryOf(request));
     const name = parseHostName(request.params.name);
     await engine.ready();
     answer(response, { host: hostJson(hosts.get(name)) });
@@ -31,7 +31,7 @@ export function hostRoutes(engine: Engine): Router {
   });
 
   router.delete('/:name', async (request, response) => {
-    const { gone } = parseWith(HostRemoval, request.query);
+    const { gone } = parseWith(HostRemoval, queryOf(request));
     const name = parseHostName(request.params.name);
     await engine.ready();
     if (gone) answer(response, { given_away: await hosts.removeForGood(name) });

@@ -1,12 +1,12 @@
 /** GET /status: this host at a glance. Answers while etcd is away, too. */
-import type { RequestHandler } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { statusOf } from '../engine/status.js';
 import { answer } from './answer.js';
+import type { Handler } from './routes.js';
 import type { StatusJson } from './schemas.js';
 
 export const statusRoute =
-  (engine: Engine, version: string): RequestHandler =>
+  (engine: Engine, version: string): Handler =>
   async (_request, response) => {
     const { lastReconcileAt, repairs, pendingTeardowns, ...status } = await statusOf(engine);
     const json: StatusJson = {

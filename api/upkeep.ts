@@ -1,16 +1,16 @@
 /** /verify, /repair, /gc: what differs from what should be, and its mending. */
-import { Router } from 'express';
 import type { Engine } from '../engine/engine.js';
 import { parseWith } from '../model/parse.js';
 import { answer } from './answer.js';
+import { newRoutes, queryOf, type Routes } from './routes.js';
 import { differenceJson, leakJson, NoQuery } from './schemas-upkeep.js';
 
-export function upkeepRoutes(engine: Engine): Router {
-  const router = Router();
+export function upkeepRoutes(engine: Engine): Routes {
+  const router = newRoutes();
   const { verifier, gc } = engine.upkeep;
 
   router.get('/verify', async (request, response) => {
-    parseWith(NoQuery, request.query);
+    parseWith(NoQuery, queryOf(request));
     await engine.ready();
     answer(response, { differences: (await verifier.verify()).map(differenceJson) });
   });
@@ -23,7 +23,7 @@ export function upkeepRoutes(engine: Engine): Router {
   });
 
   router.get('/gc', async (request, response) => {
-    parseWith(NoQuery, request.query);
+    parseWith(NoQuery, queryOf(request));
     await engine.ready();
     answer(response, { addresses: (await gc.inspect()).map(leakJson) });
   });

@@ -1,7 +1,7 @@
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
-import { apiApp } from '../../api/app.js';
+import { apiRoutes } from '../../api/app.js';
 import { ApiHost } from '../support/api-host.js';
 import { type EtcdCluster, startEtcd } from '../support/etcd.js';
 import { NetnsLab } from '../support/netns.js';
@@ -67,7 +67,7 @@ describe('GET /openapi.json', () => {
   });
 
   it('lists every route that is served, and no other', () => {
-    const app = apiApp(ant.host.engine, 'v1', ant.host.log);
+    const app = apiRoutes(ant.host.engine, 'v1', ant.host.log);
     interface Layer {
       readonly route?: { readonly path: string; readonly stack: readonly { readonly method: string }[] };
       readonly handle: { readonly stack?: readonly Layer[] };
@@ -85,7 +85,7 @@ describe('GET /openapi.json', () => {
         );
         return handle.stack ? routes(handle.stack, mount ?? '') : [];
       });
-    const served = routes((app as unknown as { router: { stack: readonly Layer[] } }).router.stack, '');
+    const served = routes((app as unknown as { stack: readonly Layer[] }).stack, '');
     const described = Object.entries(document.paths).flatMap(([path, operations]) =>
       Object.keys(operations).flatMap(method => (method === 'parameters' ? [] : [`${method} ${path}`])),
     );
