@@ -18,7 +18,10 @@ export interface PatrolDependencies {
 }
 
 export class Patrol implements AsyncDisposable {
-  /** Those that the next round compares, one after the other: a burst of changes is no burst of compares. */
+  /**
+   * Those that the next round compares, one after the other: a burst of changes is no burst of compares. Among them are
+   * networks that should be here and could not be made.
+   */
   readonly doubted = new Set<NetworkId>();
   readonly #deps: PatrolDependencies;
   readonly #stop = new AbortController();
@@ -46,17 +49,17 @@ export class Patrol implements AsyncDisposable {
       if (signal.aborted) return;
       if (!isReady()) continue;
       const all = round % ALL_EACH === 0;
-      const missing = await this.#compare([...(all ? present : this.doubted)]);
+      const missing = await this.#compare(new Set(all ? [...present, ...this.doubted] : this.doubted));
       if (all && !signal.aborted) await this.#onAll(missing);
     }
   }
 
-  async #compare(ids: readonly NetworkId[]): Promise<EndpointId[]> {
+  async #compare(ids: ReadonlySet<NetworkId>): Promise<EndpointId[]> {
     const { present, compare } = this.#deps;
     const missing: EndpointId[] = [];
     for (const id of ids) {
       if (this.#stop.signal.aborted) break;
-      if (present.has(id)) missing.push(...(await compare(id)));
+      if (present.has(id) || this.doubted.has(id)) missing.push(...(await compare(id)));
     }
     return missing;
   }

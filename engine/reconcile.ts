@@ -3,7 +3,7 @@
  * the same: what is wanted of a network is computed from the mirror, and the kernel worker reads, compares, applies.
  * Known small differences (a port, some peers) are applied directly; the next reconcile proves them right.
  */
-import { UnavailableError } from '../model/errors.js';
+import { describeError, UnavailableError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { Network } from '../model/records.js';
 import {
@@ -101,9 +101,13 @@ export class Reconciler implements AsyncDisposable {
    * Answers which endpoints have no interface.
    */
   async start(): Promise<EndpointId[]> {
-    const { kernel, mirror, host } = this.#deps;
+    const { kernel, mirror, host, log } = this.#deps;
     const wanted = new Set(mirror.localEndpoints().map(({ network_id }) => network_id));
-    for (const path of await kernel.listNamespaces(host.netnsPath, host.netnsPrefix)) {
+    const found = await kernel.listNamespaces(host.netnsPath, host.netnsPrefix).catch(error => {
+      log.error('overlay namespaces not listed', { directory: host.netnsPath, err: describeError(error) });
+      return [];
+    });
+    for (const path of found) {
       const id = path.slice(path.lastIndexOf('/') + 1 + host.netnsPrefix.length);
       if (!isNetworkId(id)) continue;
       this.#present.add(id);
@@ -183,6 +187,7 @@ export class Reconciler implements AsyncDisposable {
     const network = mirror.network(id);
     const wanted = network && this.#wanted(network);
     if (!wanted) {
+      this.patrol.doubted.delete(id);
       if (this.bare.isIn(id)) this.#timers.in(LINGER_MS, id);
       else if (this.#present.has(id)) await this.#removeFromHost(id);
       return [];
@@ -197,6 +202,7 @@ export class Reconciler implements AsyncDisposable {
     this.#comparedAt.set(id, performance.now());
     const { created, missingPorts, ...report } = await kernel.reconcile(wanted).catch(error => {
       if (isNew) this.#present.delete(id);
+      this.patrol.doubted.add(id);
       throw error;
     });
     if (created) log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
@@ -216,7 +222,6 @@ export class Reconciler implements AsyncDisposable {
     await kernel.removeNetwork(netnsOf(host, id));
     this.#present.delete(id);
     this.#comparedAt.delete(id);
-    this.patrol.doubted.delete(id);
     this.#peerChanges.drop(id);
     log.info('overlay namespace removed', { network_id: id });
   }

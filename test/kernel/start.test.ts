@@ -1,3 +1,5 @@
+import { mkdtemp, symlink, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { endpointIdOf } from '../../engine/host.js';
 import { newEndpointId, parseNetnsPath, parseNetworkId } from '../../model/scalars.js';
@@ -108,6 +110,33 @@ describe('an agent that was away', () => {
     expect(await living.addresses('sand0')).toEqual(['10.0.0.3/24 brd 10.0.0.255']);
     expect((await ant.endpoint(id)).body.endpoint.target_veth_ip).toBe('10.0.0.4/24');
   });
+
+  const OBSTACLES = {
+    'a link to nowhere': (path: string) => symlink(`${path}-nowhere`, path),
+    'a file': (path: string) => writeFile(path, ''),
+  };
+  it.each(Object.entries(OBSTACLES))(
+    'makes a network for which it had no place (%s) as soon as it has',
+    async (_, obstruct) => {
+      const { id } = await ant.network();
+      const living = await lab.netns('living');
+      await ant.endpoint(id, living.path);
+      const directory = await mkdtemp(join(tmpdir(), 'sand-host-'));
+      const namespaces = join(directory, 'netns');
+      plan = { ...plan, directory };
+      await whileAway(() => obstruct(namespaces));
+      await until(() => ant.host.log.texts('error').includes('reconcile not finished, trying again'), {
+        what: 'it is told',
+      });
+      await unlink(namespaces);
+      await until(async () => (await living.link('sand0')) !== undefined, {
+        what: 'the endpoint has its interface again',
+        timeoutMs: 7_000,
+      });
+      expect(await living.addresses('sand0')).toEqual(['10.0.0.2/24 brd 10.0.0.255']);
+      expect(await records()).toMatchObject([{ active: true }]);
+    },
+  );
 
   it('and whose VTEP address has changed meanwhile is followed by the others', async () => {
     await using bee = await ApiHost.open({ ...plan, name: 'bee', netns: beeNetns, vtep: '10.99.0.2' });

@@ -17,6 +17,8 @@ export interface ApiHostPlan {
   /** Address of the namespace. */
   readonly vtep: string;
   readonly hostDeadAfterSeconds?: number;
+  /** Of one that has ended: its journal and its namespaces; default: a new one. */
+  readonly directory?: string;
 }
 
 export class ApiHost implements AsyncDisposable {
