@@ -110,9 +110,10 @@ export class Reconciler implements AsyncDisposable {
     for (const path of found) {
       const id = path.slice(path.lastIndexOf('/') + 1 + host.netnsPrefix.length);
       if (!isNetworkId(id)) continue;
-      this.#present.add(id);
-      if (mirror.network(id)) wanted.add(id);
-      else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
+      if (mirror.network(id)) {
+        this.#present.add(id);
+        wanted.add(id);
+      } else await this.#reportUnknown(id).catch(error => this.#complain(id, error));
     }
     const missing = await someAtOnce(wanted, CALLS_AT_ONCE, id => this.#compared(id));
     this.patrol.start();
@@ -130,7 +131,7 @@ export class Reconciler implements AsyncDisposable {
   }
 
   #complain(id: NetworkId, error: unknown): void {
-    if (this.#present.has(id)) this.patrol.doubted.add(id);
+    this.patrol.doubted.add(id);
     this.book.complain(id, error);
   }
 
@@ -198,13 +199,12 @@ export class Reconciler implements AsyncDisposable {
     // Of what is waiting nothing is damage. Where it cannot be done, the compare does it.
     else await this.#peerChanges.apply(id).catch(() => undefined);
     this.#present.add(id);
-    this.patrol.doubted.delete(id);
     this.#comparedAt.set(id, performance.now());
     const { created, missingPorts, ...report } = await kernel.reconcile(wanted).catch(error => {
       if (isNew) this.#present.delete(id);
-      this.patrol.doubted.add(id);
       throw error;
     });
+    this.patrol.doubted.delete(id);
     if (created) log.info('overlay namespace created', { network_id: id, vni: wanted.vni, mtu: wanted.mtu });
     const gone = created && !isNew ? ['overlay namespace: gone'] : [];
     this.book.compared(id, [...report.repairs, ...gone]);
@@ -283,10 +283,10 @@ export class Reconciler implements AsyncDisposable {
     const netns = netnsOf(host, id);
     const ports = await kernel.listPorts(netns);
     if (ports.length > 0) {
-      this.#present.delete(id);
       log.warn('overlay namespace of an unknown network left alone', { network_id: id, netns, ports });
       return;
     }
+    this.#present.add(id);
     await this.reconcile(id);
   }
 
