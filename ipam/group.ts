@@ -9,7 +9,7 @@ import { type Condition, keyOf, type Write } from '../store/transaction.js';
 import { type AddressChange, addressTaken, type FreeStep, type NewOwner } from './changes.js';
 import type { Asked, GroupContext, Plan, PoolView } from './plan.js';
 import type { Pool } from './pool.js';
-import { contains, numberOf } from './range.js';
+import { contains, numberOf, type Range } from './range.js';
 
 // Chosen by us: with the group's own writes they stay under etcd's 128 operations.
 const OTHER_SPARES_MAX = 8; // hosts whose spares one transaction takes over
@@ -215,7 +215,7 @@ class Planner {
     const { host, ahead } = this.context;
     const spares = this.#spareOf(host);
     if (spares.length < ahead) {
-      this.#spares.set(host, [...spares, address].sort(byNumber(this.#pool)));
+      this.#spares.set(host, inserted(spares, address, this.#pool.range));
       return;
     }
     this.#pool.free(address);
@@ -289,5 +289,10 @@ class Planner {
 }
 
 const without = (list: readonly IpAddress[], address: IpAddress) => list.filter(other => other !== address);
-const byNumber = (pool: Pool) => (a: IpAddress, b: IpAddress) =>
-  numberOf(pool.range, a) - numberOf(pool.range, b);
+
+/** Before the first that is higher: no sort, since a group gives back many and each has its text read for a number. */
+function inserted(list: readonly IpAddress[], address: IpAddress, range: Range): IpAddress[] {
+  const number = numberOf(range, address);
+  const at = list.findIndex(other => numberOf(range, other) > number);
+  return list.toSpliced(at < 0 ? list.length : at, 0, address);
+}

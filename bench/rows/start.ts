@@ -28,7 +28,7 @@ const PER_NETWORK = 10;
 const ENDPOINTS = NETWORKS * PER_NETWORK;
 const CALLERS = 8;
 const SETTLE_MS = 3_000;
-const IDLE_MS = isQuick ? 15_000 : 60_000; // a full compare comes every 30 s
+const IDLE_MS = isQuick ? 15_000 : 60_000; // a full compare comes every 28 s
 const PING_EVERY_SECONDS = '0.01';
 
 export const startRow: Row = {

@@ -14,7 +14,7 @@ import { until } from '../support/until.js';
 
 const PREFIX = '/damage';
 const MENDED_WITHIN_MS = 2_000;
-const UNHEARD_WITHIN_MS = 6_000; // looked for each 5 s
+const UNHEARD_WITHIN_MS = 6_000; // looked for each 4 s
 const FAR = {
   mac: '02:84:0a:00:00:03' as MacAddress,
   address: '10.0.0.3' as IpAddress,

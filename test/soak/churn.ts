@@ -38,6 +38,8 @@ export async function churn(
     const host = cluster.hosts[i % cluster.hosts.length] as SoakHost;
     await comeAndGo(host, { network, netns: await cluster.netns(), end, count });
   });
+  // The last samples are taken when all of them are done.
+  const seconds = Promise.all(workers).then(() => (performance.now() - began) / 1_000);
   const residentMb: number[][] = [];
   const databaseMb: number[] = [];
   for (let sample = 0; sample < SAMPLES; sample++) {
@@ -45,8 +47,7 @@ export async function churn(
     residentMb.push(await Promise.all(cluster.hosts.map(host => host.residentMegabytes())));
     databaseMb.push(await databaseSize(cluster));
   }
-  await Promise.all(workers);
-  const perSecond = count.operations / ((performance.now() - began) / 1_000);
+  const perSecond = count.operations / (await seconds);
   const broken = [...growth(cluster.hosts, residentMb)];
   if (count.refused > 0) broken.push(`${count.refused} operations refused or unanswered`);
   const largest = Math.max(...databaseMb);
@@ -54,7 +55,7 @@ export async function churn(
   return { ...count, perSecond, residentMb, databaseMb, broken };
 }
 
-/** One at a time, at a steady pace as long as the answers come in time. */
+/** One at a time, at a steady pace: who was kept waiting for an answer makes up for it. */
 async function comeAndGo(
   host: SoakHost,
   plan: { readonly network: string; readonly netns: TestNetns; readonly end: number; readonly count: Count },
@@ -69,7 +70,7 @@ async function comeAndGo(
   };
   const turn = async () => {
     await sleep(Math.max(0, next - Date.now()));
-    next = Math.max(next + everyMs, Date.now() - everyMs);
+    next += everyMs;
     count.operations += 1;
   };
   while (Date.now() < end) {
