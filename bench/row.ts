@@ -50,6 +50,9 @@ export type Say = (text: string) => void;
 export const isQuick = (process.env['QUICK'] ?? '') !== '';
 export const rounds = (count: number) => (isQuick ? Math.max(Math.ceil(count / 5), 2) : count);
 
+/** Of each operation, before anything is counted: V8 compiles what runs often while it runs (docs/decisions/0021). */
+export const WARM_UP = isQuick ? 1 : 768;
+
 /** The value below which a share of all lies: of n values in order, number ceil(share × n). */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -64,6 +67,10 @@ export const numbersOf = (values: readonly number[]): Numbers => ({
   p99: percentile(values, 0.99),
   count: values.length,
 });
+
+/** A figure's note: the median of an agent that has compiled nothing yet. */
+export const byFresh = (values: readonly number[]) =>
+  `by a fresh agent, the first ${values.length}: ${median(values).toFixed(2)} ms`;
 
 /** A figure without a budget. */
 export const unjudged = { budget: '', met: undefined } as const;

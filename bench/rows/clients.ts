@@ -16,16 +16,16 @@ import {
   timed,
   times,
   unjudged,
+  WARM_UP,
 } from '../row.js';
 import { describeCpu, type Pids, pidsOf, RUSH_RANGE, type Rushed, rush, rushClients } from '../rush.js';
 import { networkWrites, seed } from '../seed.js';
 
 const ROUNDS = isQuick ? 2 : 3;
-/** Endpoints that each agent makes before anything is counted: V8 compiles what runs often while it runs. */
-const WARM_UP = isQuick ? 1 : 768;
 const FLOOR_WARM_UP = 20;
 const NETWORKS = 100;
 const PORTS_AT_LEAST = 40; // fewer say little
+const BARE = 180; // as often as ours alone
 
 interface Plan {
   readonly agents: number;
@@ -148,9 +148,9 @@ async function kernelFloor(floor: KernelFloor, plan: Plan): Promise<KernelWork> 
 async function bareFloor(lab: BenchLab) {
   const bare = await openBareEndpoint(lab.store, 'netns');
   const [made, removed]: [number[], number[]] = [[], []];
-  for (const index of times(FLOOR_WARM_UP + PORTS_AT_LEAST)) {
+  for (const index of times(WARM_UP + BARE)) {
     const [make, remove] = [await timed(() => bare.make()), await timed(() => bare.remove())];
-    if (index < FLOOR_WARM_UP) continue;
+    if (index < WARM_UP) continue;
     made.push(make);
     removed.push(remove);
   }

@@ -7,13 +7,14 @@ import type { ApiClient } from '../api-client.js';
 import { BARE_REMOVAL, openBareEndpoint } from '../bare.js';
 import { type KernelFloor, openFloor } from '../floor.js';
 import { BenchLab, makeTargets } from '../lab.js';
-import { type Figure, median, numbersOf, type Row, rounds, timed, times } from '../row.js';
+import { byFresh, type Figure, median, numbersOf, type Row, rounds, timed, times, WARM_UP } from '../row.js';
 import { populate } from '../seed.js';
 
 const COUNT = 120;
 const COUNT_IN_TURN = 60;
-const WARM_UP = 30;
+const FRESH = 30; // of an agent that has just started
 const PAUSE_MS = 80; // the kernel removes links for 16 to 56 ms after the answer, and others wait for it
+const REMOVED_MS = 2_000; // until it has removed those of warming up
 const NETWORKS = 100;
 const SIZES = [10, 1_000, 10_000];
 const RANGE = '10.64.0.0/18'; // the same for every size: a pool of a larger range is a larger value
@@ -21,7 +22,7 @@ const FLAT = 1.2;
 
 export const endpointRow: Row = {
   name: 'endpoint',
-  what: `create + activate and delete over the API, one caller with pauses; 1 and ${NETWORKS} networks, ${SIZES.join(', ')} endpoints`,
+  what: `create + activate and delete over the API, one caller with pauses, after ${WARM_UP} without; 1 and ${NETWORKS} networks, ${SIZES.join(', ')} endpoints`,
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
@@ -61,6 +62,12 @@ interface PlaceParts {
   readonly keeper: string;
 }
 
+/** Milliseconds of every call. */
+interface Durations {
+  readonly create: readonly number[];
+  readonly remove: readonly number[];
+}
+
 /** Where endpoints are made, and how long that took. */
 class Place {
   readonly create: number[] = [];
@@ -77,20 +84,20 @@ class Place {
     for (const network of this.networks) await this.parts.api.attach(network, this.parts.keeper);
   }
 
-  async cycle(): Promise<void> {
+  async cycle(pauseMs = PAUSE_MS): Promise<void> {
     const { api, netns } = this.parts;
     const network = this.networks[this.#next++ % this.networks.length] ?? '';
-    await sleep(PAUSE_MS);
+    await sleep(pauseMs);
     const startedAt = performance.now();
     const { id } = await api.attach(network, netns);
     this.create.push(performance.now() - startedAt);
-    await sleep(PAUSE_MS);
+    await sleep(pauseMs);
     this.remove.push(await timed(() => api.deleteEndpoint(id)));
   }
 
-  forget(): void {
-    this.create.length = 0;
-    this.remove.length = 0;
+  /** Answers what it forgets. */
+  forget(): Durations {
+    return { create: this.create.splice(0), remove: this.remove.splice(0) };
   }
 }
 
@@ -99,7 +106,15 @@ async function measureAlone(lab: BenchLab, place: Place): Promise<Figure[]> {
   await using floor = await openFloor(lab.host(0));
   const bare = await openBareEndpoint(lab.store, 'netns');
   await place.keepNetworks();
-  for (const _ of times(rounds(WARM_UP))) await place.cycle();
+  for (const _ of times(rounds(FRESH))) await place.cycle();
+  const fresh = place.forget();
+  for (const _ of times(WARM_UP)) {
+    await place.cycle(0);
+    await bare.make();
+    await floor.attached(1);
+    await bare.remove();
+  }
+  await sleep(REMOVED_MS);
   place.forget();
   const transaction: number[] = [];
   const removal: number[] = [];
@@ -112,14 +127,16 @@ async function measureAlone(lab: BenchLab, place: Place): Promise<Figure[]> {
     await sleep(PAUSE_MS);
     removal.push(await timed(() => bare.remove()));
   }
-  return alone(place, floor, { etcd: median(transaction), kernel: median(kernel), removal: median(removal) });
+  const floors = { etcd: median(transaction), kernel: median(kernel), removal: median(removal) };
+  return alone({ place, fresh }, floor, floors);
 }
 
 function alone(
-  { what, ...samples }: Place,
+  { place, fresh }: { readonly place: Place; readonly fresh: Durations },
   { label, judges }: KernelFloor,
   { etcd, kernel, removal }: { readonly etcd: number; readonly kernel: number; readonly removal: number },
 ): Figure[] {
+  const { what, ...samples } = place;
   const create = numbersOf(samples.create);
   const remove = numbersOf(samples.remove);
   const value = etcd + kernel;
@@ -131,6 +148,7 @@ function alone(
       floor: { what: `etcd ${etcd.toFixed(2)} + ${label} ${kernel.toFixed(2)}`, value },
       budget: 'p50 ≤ 2 × floor',
       met: judges ? create.p50 <= 2 * value : undefined,
+      note: byFresh(fresh.create),
     },
     {
       what: `delete, ${what}`,
@@ -139,12 +157,13 @@ function alone(
       floor: { what: BARE_REMOVAL, value: removal },
       budget: 'p50 ≤ 3 ms',
       met: remove.p50 <= 3,
+      note: byFresh(fresh.remove),
     },
   ];
 }
 
 async function measureInTurn(places: readonly Place[]): Promise<void> {
-  for (const _ of times(rounds(WARM_UP) / 10)) for (const place of places) await place.cycle();
+  for (const _ of times(rounds(FRESH) / 10)) for (const place of places) await place.cycle();
   for (const place of places) place.forget();
   for (const _ of times(rounds(COUNT_IN_TURN))) for (const place of places) await place.cycle();
 }

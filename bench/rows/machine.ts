@@ -2,10 +2,10 @@
 import { openBareEndpoint } from '../bare.js';
 import { openFloor } from '../floor.js';
 import { BenchLab } from '../lab.js';
-import { type Figure, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
+import { type Figure, numbersOf, type Row, rounds, timed, times, unjudged, WARM_UP } from '../row.js';
 
 const COUNT = 300;
-const WARM_UP = 100;
+const FLOOR_WARM_UP = 100;
 /** Milliseconds, the middle of what design.md gives for the machine that its budgets were measured on. */
 const OF_THE_BUDGETS = { transaction: 0.75, pair: 0.8 };
 
@@ -15,11 +15,11 @@ export const machineRow: Row = {
   async run() {
     await using lab = await BenchLab.start(1);
     const bare = await openBareEndpoint(lab.store, 'netns');
-    for (const _ of times(rounds(WARM_UP))) await bare.make();
+    for (const _ of times(WARM_UP)) await bare.make();
     const transactions: number[] = [];
     for (const _ of times(rounds(COUNT))) transactions.push(await timed(bare.make));
     await using floor = await openFloor(lab.host(0));
-    await floor.attached(rounds(WARM_UP));
+    await floor.attached(rounds(FLOOR_WARM_UP));
     const pairs = await floor.attached(rounds(COUNT));
     return [
       figure('bare transaction of an endpoint', transactions, OF_THE_BUDGETS.transaction),

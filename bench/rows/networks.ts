@@ -3,11 +3,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiClient } from '../api-client.js';
 import { bareNetwork } from '../bare.js';
 import { BenchLab } from '../lab.js';
-import { type Figure, median, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
+import {
+  byFresh,
+  type Figure,
+  median,
+  numbersOf,
+  type Row,
+  rounds,
+  timed,
+  times,
+  unjudged,
+  WARM_UP,
+} from '../row.js';
 import { seedNetworks } from '../seed.js';
 
 const COUNT = 150;
-const WARM_UP = 30;
+const FRESH = 30; // of an agent that has just started
 const IN_CLUSTER = [0, 1_000, 10_000];
 const FIRST_VNI = 1_000;
 const BUDGET_MS = 2;
@@ -26,19 +37,27 @@ interface Samples {
 
 export const networksRow: Row = {
   name: 'networks',
-  what: `network create over the API, ${COUNT} times, with ${IN_CLUSTER.join(', ')} networks in the cluster`,
+  what: `network create over the API, ${COUNT} times after ${WARM_UP}, with ${IN_CLUSTER.join(', ')} networks in the cluster`,
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
     const api = agent.api();
+    const fresh = await measure(lab, api, { networks: 0, count: rounds(FRESH) });
+    await measure(lab, api, { networks: 0, count: WARM_UP });
     const all: Samples[] = [];
     await eachSize(lab, async networks => {
       say(`${networks} networks`);
       await api.deleteNetwork(await api.createNetwork({ name: 'caught-up' }));
-      all.push(await measure(lab, api, networks));
+      all.push(await measure(lab, api, { networks, count: rounds(COUNT) }));
     });
     api.close();
-    return [...all.flatMap(figuresOf), ...all.slice(1).map(each => flatness(all[0] ?? each, each))];
+    const [first, ...rest] = all.flatMap(figuresOf);
+    if (!first) throw new Error('Nothing was measured');
+    return [
+      { ...first, note: byFresh(fresh.ours) },
+      ...rest,
+      ...all.slice(1).map(each => flatness(all[0] ?? each, each)),
+    ];
   },
 };
 
@@ -71,13 +90,19 @@ async function eachSize(lab: BenchLab, work: (networks: number) => Promise<void>
   }
 }
 
-async function measure({ store }: BenchLab, api: ApiClient, networks: number): Promise<Samples> {
+let measured = 0;
+
+async function measure(
+  { store }: BenchLab,
+  api: ApiClient,
+  { networks, count }: { readonly networks: number; readonly count: number },
+): Promise<Samples> {
   const noSamples = (): number[] => [];
   const samples = { ours: noSamples(), removed: noSamples(), bare: noSamples(), bareRemoved: noSamples() };
-  for (const index of times(rounds(WARM_UP) + rounds(COUNT))) {
+  for (const _ of times(count)) {
     let made = '';
     const took = await timed(async () => {
-      made = await api.createNetwork({ name: `bench-${networks}-${index}` });
+      made = await api.createNetwork({ name: `bench-${measured++}` });
     });
     let removeBare: () => Promise<unknown> = () => Promise.resolve();
     const alone = await timed(async () => {
@@ -86,7 +111,6 @@ async function measure({ store }: BenchLab, api: ApiClient, networks: number): P
     const removed = await timed(() => api.deleteNetwork(made));
     const aloneRemoved = await timed(removeBare);
     await sleep(5);
-    if (index < rounds(WARM_UP)) continue;
     samples.ours.push(took);
     samples.bare.push(alone);
     samples.removed.push(removed);

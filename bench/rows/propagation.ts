@@ -12,7 +12,17 @@ import { BareWatcher } from '../bare-watcher.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
 import { compile } from '../floor.js';
 import { type BenchAgent, BenchLab, KEYS } from '../lab.js';
-import { type Figure, median, numbersOf, percentile, type Row, rounds, times, unjudged } from '../row.js';
+import {
+  type Figure,
+  median,
+  numbersOf,
+  percentile,
+  type Row,
+  rounds,
+  times,
+  unjudged,
+  WARM_UP,
+} from '../row.js';
 import {
   addressesOf,
   deletionsOf,
@@ -25,13 +35,14 @@ import {
 
 const CHANGES = 300;
 const CHANGES_OF_A_CROWD = 100;
-const WARM_UP = 30;
+const FIRST = 30; // of each crowd, not counted
 const RANGE = '10.20.0.0/19';
 const OTHERS = 1_000;
 const EVERY_MS = 20;
 const EVERY_MS_OF_A_CROWD = 100; // all agents of the crowd share this machine
 const BUDGET_MS = 5;
 const CROWDS = [10, 50];
+const REMOVED_MS = 1_000; // until the agents have removed their entries
 
 const ATTACHED_WITHIN_MS = 60_000;
 const STEADY_AGENTS = 10;
@@ -46,6 +57,7 @@ export const propagationRow: Row = {
     await using lab = await BenchLab.start(CROWDS.at(-1) ?? 1);
     await using watched = await Watched.open(lab);
     await watched.add(1);
+    await watched.warmUp();
     const few = { changes: CHANGES, everyMs: EVERY_MS };
     const figures = await measure(watched, '1 agent, 1 network', few);
     say(`writing ${OTHERS} networks`);
@@ -113,6 +125,13 @@ class Watched implements AsyncDisposable {
     return addresses.map(address => endpointRecord({ ...place, address }));
   }
 
+  async warmUp(): Promise<void> {
+    const changes = this.strangers(WARM_UP).map(endpointWrites);
+    for (const writes of changes) await this.write(writes);
+    await seed(this.lab.store, deletionsOf(changes.flat()));
+    await sleep(REMOVED_MS);
+  }
+
   async write(writes: readonly Write[]): Promise<void> {
     const conditions = [{ exists: KEYS.network(this.id) }];
     await transact(this.lab.store, { conditions, writes });
@@ -133,7 +152,7 @@ async function measure(watched: Watched, name: string, { changes, everyMs }: Pla
   const each: number[] = [];
   const last: number[] = [];
   const floor: number[] = [];
-  const records = watched.strangers(rounds(changes) + rounds(WARM_UP));
+  const records = watched.strangers(rounds(changes) + rounds(FIRST));
   for (const [index, record] of records.entries()) {
     const seen = watched.watcher.next(KEYS.networkEndpoint(watched.id, record.id));
     const sentAt = monotonicMs();
@@ -142,13 +161,13 @@ async function measure(watched: Watched, name: string, { changes, everyMs }: Pla
     const delays = (await Promise.all(added)).map(at => at - sentAt);
     const seenAt = await seen;
     await sleep(everyMs);
-    if (index < rounds(WARM_UP)) continue;
+    if (index < rounds(FIRST)) continue;
     each.push(...delays);
     last.push(Math.max(...delays));
     floor.push(seenAt - sentAt);
   }
   await seed(watched.lab.store, deletionsOf(records.flatMap(endpointWrites)));
-  await sleep(1_000); // until the agents have removed their entries
+  await sleep(REMOVED_MS);
   return figuresOf(watched, name, { each, last, floor });
 }
 
