@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { ConflictError, InvalidError, KernelError, NotFoundError } from '../model/errors.js';
 import type { Logger } from '../model/log.js';
 import type { IfName, IpAddress, NetnsPath } from '../model/scalars.js';
+import { KnownUnderlay } from './known-underlay.js';
 import type { CrossedError, WorkerAnswer, WorkerNews, WorkerRequest } from './netlink/worker.js';
 import { requireNsfs } from './netns-file.js';
 import type {
@@ -65,6 +66,10 @@ export interface KernelOptions {
 export class Kernel implements AsyncDisposable {
   readonly #options: KernelOptions;
   readonly #pending = new Map<number, Pending>();
+  readonly #underlay = new KnownUnderlay({
+    find: vtep => this.#call('underlay', vtep) as Promise<Underlay>,
+    openNews: () => this.#call('openUnderlayNews') as Promise<Opened>,
+  });
   #worker: KernelThread | undefined;
   #next = 0;
   #onChange: (netns: NetnsPath) => void = () => undefined;
@@ -93,7 +98,7 @@ export class Kernel implements AsyncDisposable {
 
   /** The interface that has the VTEP address. @throws NotFoundError when none has. */
   underlay(vtep: IpAddress): Promise<Underlay> {
-    return this.#call('underlay', vtep) as Promise<Underlay>;
+    return this.#underlay.of(vtep);
   }
 
   /** Makes the host's part of a network as wanted, whatever there is. */
@@ -239,6 +244,7 @@ export class Kernel implements AsyncDisposable {
 
   /** Touches no kernel object. Namespaces that the worker held open would live on with the process. */
   async [Symbol.asyncDispose](): Promise<void> {
+    using _ = this.#underlay;
     if (!this.#worker) return;
     await this.#call('close').catch(() => undefined);
     const worker = this.#worker;

@@ -14,7 +14,7 @@ import { layoutIn, layoutOf } from './layouts.js';
 import type { Conn } from './netlink/conn.js';
 import type { Link } from './netlink/link.js';
 import { delArp, delFdb } from './netlink/neighbour.js';
-import { connIn, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
+import { connIn, inside, listNetnsFiles, Netns, removeNetnsFile } from './netns.js';
 import { deleteVxlan, type OverlayIndexes, pinMac, VXLAN } from './network.js';
 import { PeerRecords, unpackPeers } from './peers.js';
 import { retireInHost } from './ports.js';
@@ -33,7 +33,7 @@ import type {
   WantedNetwork,
   WantedPort,
 } from './types.js';
-import { underlayAt } from './underlay.js';
+import { openUnderlayNews, underlayAt } from './underlay.js';
 import { namingHolder } from './vni-holder.js';
 
 interface PackedPeers {
@@ -68,6 +68,11 @@ export class Overlay {
 
   underlay(vtep: IpAddress): Underlay {
     return underlayAt(vtep, this.#host);
+  }
+
+  /** A descriptor for whoever remembers what `underlay` answered. */
+  openUnderlayNews(): { readonly fd: number } {
+    return { fd: inside(this.#home, this.#home, openUnderlayNews) };
   }
 
   /** Of a thread that is about to end: descriptors belong to the process. */

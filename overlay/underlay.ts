@@ -3,11 +3,16 @@ import { NotFoundError } from '../model/errors.js';
 import { addressOf, type IpAddress } from '../model/scalars.js';
 import { getAddresses, parseAddress } from './netlink/address.js';
 import type { Conn } from './netlink/conn.js';
+import { RTNLGRP_IPV4_IFADDR, RTNLGRP_LINK } from './netlink/constants.js';
 import { getLinkAt, parseLink } from './netlink/link.js';
+import { openAnnouncements } from './netlink/socket.js';
 import type { Underlay } from './types.js';
 
 /** A loopback VTEP, on a machine without a network, would promise packets that VXLAN cannot carry. */
 const LOOPBACK_MTU_MAX = 65_535 - 50;
+
+/** Readable when what `underlayAt` found may be otherwise now. Of the namespace that the thread is in. */
+export const openUnderlayNews = () => openAnnouncements([RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR]);
 
 /** @throws NotFoundError when no interface has the address. */
 export function underlayAt(vtep: IpAddress, host: Conn): Underlay {

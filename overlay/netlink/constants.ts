@@ -7,6 +7,7 @@ export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
 export const SOCK_RAW_CLOEXEC = 0x8_0003;
+export const SOCK_RAW_CLOEXEC_NONBLOCK = 0x8_0803;
 export const SOCK_STREAM_CLOEXEC_NONBLOCK = 0x8_0801;
 export const NETLINK_ROUTE = 0;
 export const SOL_SOCKET = 1;

@@ -29,6 +29,7 @@ import {
   NS_GET_NSTYPE,
   SO_RCVBUFFORCE,
   SOCK_RAW_CLOEXEC,
+  SOCK_RAW_CLOEXEC_NONBLOCK,
   SOCK_STREAM_CLOEXEC_NONBLOCK,
   SOL_IP,
   SOL_NETLINK,
@@ -71,16 +72,37 @@ function setOption(fd: number, level: number, option: number, value: number): vo
 
 /** A route netlink socket that stays in the namespace of the calling thread. Close it with `closeFd`. */
 export function openRouteSocket(): number {
-  const fd = check(calls.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE), 'socket');
-  const address = Buffer.alloc(12); // struct sockaddr_nl: the kernel chooses the port id
-  address.writeUInt16LE(AF_NETLINK);
-  check(calls.bind(fd, address, address.length), 'bind');
+  const fd = boundRouteSocket(SOCK_RAW_CLOEXEC, []);
   setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
   setOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
   setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
   setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
   return fd;
 }
+
+/**
+ * A socket with what is announced to `groups` in the namespace of the calling thread. Any thread may read it, and never
+ * waits (EAGAIN). Close it with `closeFd`.
+ */
+export const openAnnouncements = (groups: readonly number[]) =>
+  boundRouteSocket(SOCK_RAW_CLOEXEC_NONBLOCK, groups);
+
+function boundRouteSocket(type: number, groups: readonly number[]): number {
+  const fd = check(calls.socket(AF_NETLINK, type, NETLINK_ROUTE), 'socket');
+  const address = Buffer.alloc(12); // struct sockaddr_nl: the kernel chooses the port id
+  address.writeUInt16LE(AF_NETLINK);
+  address.writeUInt32LE(maskOf(groups), 8);
+  try {
+    check(calls.bind(fd, address, address.length), 'bind');
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Of groups of linux/rtnetlink.h, which are those below 33. */
+const maskOf = (groups: readonly number[]) => groups.reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
 /**
  * A TCP socket that stays in the namespace of the calling thread, bound to an IPv4 address and no port; undefined
@@ -122,7 +144,7 @@ export function sendSlowly(fd: number, bytes: Uint8Array): Promise<void> {
 export const receive = (fd: number, into: Uint8Array) => check(calls.recv(fd, into, into.length, 0), 'recv');
 
 /**
- * For `subscribe`: struct sockaddr_nl of the socket itself, with groups of linux/rtnetlink.h, which are those below 33.
+ * For `subscribe`: struct sockaddr_nl of the socket itself, with groups of linux/rtnetlink.h.
  * A bind of a socket that is bound exchanges all of its groups at once, where setsockopt would take one after the other.
  */
 export function membership(fd: number, groups: readonly number[]): Buffer {
@@ -130,10 +152,7 @@ export function membership(fd: number, groups: readonly number[]): Buffer {
   const length = Buffer.alloc(4);
   length.writeInt32LE(address.length);
   check(calls.getsockname(fd, address, length), 'getsockname');
-  address.writeUInt32LE(
-    groups.reduce((mask, group) => mask | (1 << (group - 1)), 0),
-    8,
-  );
+  address.writeUInt32LE(maskOf(groups), 8);
   return address;
 }
 

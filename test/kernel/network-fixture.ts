@@ -10,7 +10,7 @@ export const VNI = 4242;
 export const PORT = 4789;
 export const MTU = 1450;
 const silent = () => undefined;
-const log = { debug: silent, info: silent, warn: silent, error: silent };
+export const log = { debug: silent, info: silent, warn: silent, error: silent };
 
 /** Host `n` of the lab, as an agent has it: its namespace, its kernel, and where it has the network. */
 export interface TestHost {

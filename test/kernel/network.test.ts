@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
 import { ConflictError, NotFoundError } from '../../model/errors.js';
+import { Kernel } from '../../overlay/kernel.js';
+import type { WorkerRequest } from '../../overlay/netlink/worker.js';
 import { packPeers } from '../../overlay/peers.js';
 import type { RemotePeer } from '../../overlay/types.js';
 import { run } from '../support/command.js';
@@ -8,6 +11,7 @@ import { GATEWAY_NAME, ON_BRIDGE } from '../support/data-plane.js';
 import { NetnsLab, type TestNetns } from '../support/netns.js';
 import { until } from '../support/until.js';
 import {
+  log,
   MTU,
   macOf,
   PORT,
@@ -425,6 +429,43 @@ describe('underlay()', () => {
     const { kernel } = host;
     expect(await kernel.underlay('10.99.0.1' as never)).toEqual({ ifName: 'eth0', mtu: 1500 });
     await expect(kernel.underlay('10.99.0.50' as never)).rejects.toThrow(NotFoundError);
+  });
+
+  it('is asked for once, and again after any change of links or addresses, however soon', async () => {
+    const { netns } = host;
+    const vtep = '10.99.0.1' as never;
+    let questions = 0;
+    class CountedThread extends Worker {
+      override postMessage(message: WorkerRequest): void {
+        if (message.call === 'underlay') questions += 1;
+        super.postMessage(message);
+      }
+    }
+    const program = new URL('../../overlay/netlink/worker.js', import.meta.url);
+    const thread = () => new CountedThread(program, { workerData: { hostNetns: netns.path } });
+    const kernel = lab.own(await Kernel.start({ log, thread }));
+    await kernel.underlay(vtep); // opens what hears of changes
+    for (let i = 0; i < 20; i++) expect(await kernel.underlay(vtep)).toEqual({ ifName: 'eth0', mtu: 1500 });
+    expect(questions).toBe(2);
+    for (let mtu = 1480; mtu < 1500; mtu++) {
+      await netns.ip(`link set eth0 mtu ${mtu}`);
+      const three = await Promise.all([1, 2, 3].map(() => kernel.underlay(vtep)));
+      for (const underlay of three) expect(underlay).toEqual({ ifName: 'eth0', mtu });
+    }
+    await netns.ip('address del 10.99.0.1/24 dev eth0');
+    await expect(kernel.underlay(vtep)).rejects.toThrow(NotFoundError);
+    await netns.ip('address add 10.99.0.1/24 dev eth0');
+    expect(await kernel.underlay(vtep)).toMatchObject({ ifName: 'eth0' });
+  });
+
+  it('hears of the one change among more than its socket holds', async () => {
+    const { kernel, netns } = host;
+    const vtep = '10.99.0.1' as never;
+    for (let i = 0; i < 3; i++) await kernel.underlay(vtep);
+    const others = Array.from({ length: 2_000 }, (_, i) => `link set lo alias a${i}`);
+    await netns.ip('link set eth0 mtu 1400', ...others);
+    expect(await kernel.underlay(vtep)).toEqual({ ifName: 'eth0', mtu: 1400 });
+    expect(await kernel.underlay(vtep)).toEqual({ ifName: 'eth0', mtu: 1400 });
   });
 });
 
