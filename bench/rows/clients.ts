@@ -12,6 +12,7 @@ import {
   isQuick,
   median,
   numbersOf,
+  REMOVED_MS,
   type Row,
   type Say,
   timed,
@@ -24,7 +25,6 @@ import { networkWrites, seed } from '../seed.js';
 
 const ROUNDS = isQuick ? 2 : 3;
 const FLOOR_WARM_UP = 20;
-const REMOVED_MS = 2_000; // until the kernel has removed what was made before
 const NETWORKS = 100;
 const PORTS_AT_LEAST = 40; // fewer say little
 const BARE = 180; // as often as ours alone

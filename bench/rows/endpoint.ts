@@ -7,14 +7,24 @@ import type { ApiClient } from '../api-client.js';
 import { BARE_REMOVAL, openBareEndpoint } from '../bare.js';
 import { type KernelFloor, openFloor } from '../floor.js';
 import { BenchLab, makeTargets } from '../lab.js';
-import { byFresh, type Figure, median, numbersOf, type Row, rounds, timed, times, WARM_UP } from '../row.js';
+import {
+  byFresh,
+  type Figure,
+  median,
+  numbersOf,
+  REMOVED_MS,
+  type Row,
+  rounds,
+  timed,
+  times,
+  WARM_UP,
+} from '../row.js';
 import { populate } from '../seed.js';
 
 const COUNT = 120;
 const COUNT_IN_TURN = 60;
 const FRESH = 30; // of an agent that has just started
 const PAUSE_MS = 80; // the kernel removes links for 16 to 56 ms after the answer, and others wait for it
-const REMOVED_MS = 2_000; // until it has removed those of warming up
 const NETWORKS = 100;
 const SIZES = [10, 1_000, 10_000];
 const RANGE = '10.64.0.0/18'; // the same for every size: a pool of a larger range is a larger value
@@ -148,7 +158,7 @@ function alone(
       floor: { what: `etcd ${etcd.toFixed(2)} + ${label} ${kernel.toFixed(2)}`, value },
       budget: 'p50 ≤ 2 × floor',
       met: judges ? create.p50 <= 2 * value : undefined,
-      note: byFresh(fresh.create),
+      note: byFresh('create + activate', fresh.create),
     },
     {
       what: `delete, ${what}`,
@@ -157,7 +167,7 @@ function alone(
       floor: { what: BARE_REMOVAL, value: removal },
       budget: 'p50 ≤ 3 ms',
       met: remove.p50 <= 3,
-      note: byFresh(fresh.remove),
+      note: byFresh('delete', fresh.remove),
     },
   ];
 }

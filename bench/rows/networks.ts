@@ -54,7 +54,7 @@ export const networksRow: Row = {
     const [first, ...rest] = all.flatMap(figuresOf);
     if (!first) throw new Error('Nothing was measured');
     return [
-      { ...first, note: byFresh(fresh.ours) },
+      { ...first, note: byFresh('network create', fresh.ours) },
       ...rest,
       ...all.slice(1).map(each => flatness(all[0] ?? each, each)),
     ];

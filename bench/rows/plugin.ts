@@ -9,6 +9,7 @@ import {
   type Figure,
   median,
   numbersOf,
+  REMOVED_MS,
   type Row,
   rounds,
   timed,
@@ -20,7 +21,6 @@ import {
 const COUNT = 150;
 const FRESH = 30; // of an agent that has just started
 const PAUSE_MS = 80; // the kernel removes links for 16 to 56 ms after the answer, and others wait for it
-const REMOVED_MS = 2_000; // until it has removed those of warming up
 
 const STEPS = ['create', 'join', 'both', 'leave', 'remove', 'transaction', 'kernel', 'removal'] as const;
 type Samples = Record<(typeof STEPS)[number], number[]>;
@@ -100,7 +100,7 @@ function figures(
       floor: { what, value },
       budget: 'p50 ≤ 2 × floor',
       met: judges ? both.p50 <= 2 * value : undefined,
-      note: byFresh(fresh.both),
+      note: byFresh('CreateEndpoint + Join', fresh.both),
     },
     plain('CreateEndpoint', samples.create),
     plain('Join', samples.join),
@@ -112,7 +112,7 @@ function figures(
       floor: { what: BARE_REMOVAL, value: median(samples.removal) },
       budget: 'p50 ≤ 3 ms',
       met: remove.p50 <= 3,
-      note: byFresh(fresh.remove),
+      note: byFresh('DeleteEndpoint', fresh.remove),
     },
   ];
 }
