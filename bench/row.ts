@@ -50,11 +50,6 @@ export type Say = (text: string) => void;
 export const isQuick = (process.env['QUICK'] ?? '') !== '';
 export const rounds = (count: number) => (isQuick ? Math.max(Math.ceil(count / 5), 2) : count);
 
-/** Of each operation, before anything is counted: V8 compiles what runs often while it runs (docs/decisions/0021). */
-export const WARM_UP = isQuick ? 1 : 768;
-/** Until the kernel has removed the interfaces that were made for that. */
-export const REMOVED_MS = 2_000;
-
 /** The value below which a share of all lies: of n values in order, number ceil(share × n). */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -69,10 +64,6 @@ export const numbersOf = (values: readonly number[]): Numbers => ({
   p99: percentile(values, 0.99),
   count: values.length,
 });
-
-/** A figure's note: the median of an agent that has compiled nothing yet. */
-export const byFresh = (what: string, values: readonly number[]) =>
-  `${what}, the first ${values.length} of a fresh agent: ${median(values).toFixed(2)} ms`;
 
 /** A figure without a budget. */
 export const unjudged = { budget: '', met: undefined } as const;

@@ -12,16 +12,15 @@ import {
   isQuick,
   median,
   numbersOf,
-  REMOVED_MS,
   type Row,
   type Say,
   timed,
   times,
   unjudged,
-  WARM_UP,
 } from '../row.js';
 import { describeCpu, type Pids, pidsOf, RUSH_RANGE, type Rushed, rush, rushClients } from '../rush.js';
 import { networkWrites, seed } from '../seed.js';
+import { REMOVED_MS, WARM_UP } from '../warm.js';
 
 const ROUNDS = isQuick ? 2 : 3;
 const FLOOR_WARM_UP = 20;

@@ -7,24 +7,12 @@ import type { ApiClient } from '../api-client.js';
 import { BARE_REMOVAL, openBareEndpoint } from '../bare.js';
 import { type KernelFloor, openFloor } from '../floor.js';
 import { BenchLab, makeTargets } from '../lab.js';
-import {
-  byFresh,
-  type Figure,
-  median,
-  numbersOf,
-  REMOVED_MS,
-  type Row,
-  rounds,
-  timed,
-  times,
-  WARM_UP,
-} from '../row.js';
+import { type Figure, median, numbersOf, type Row, rounds, timed, times } from '../row.js';
 import { populate } from '../seed.js';
+import { byFresh, FRESH, PAUSE_MS, REMOVED_MS, WARM_UP } from '../warm.js';
 
 const COUNT = 120;
 const COUNT_IN_TURN = 60;
-const FRESH = 30; // of an agent that has just started
-const PAUSE_MS = 80; // the kernel removes links for 16 to 56 ms after the answer, and others wait for it
 const NETWORKS = 100;
 const SIZES = [10, 1_000, 10_000];
 const RANGE = '10.64.0.0/18'; // the same for every size: a pool of a larger range is a larger value
@@ -116,7 +104,7 @@ async function measureAlone(lab: BenchLab, place: Place): Promise<Figure[]> {
   await using floor = await openFloor(lab.host(0));
   const bare = await openBareEndpoint(lab.store, 'netns');
   await place.keepNetworks();
-  for (const _ of times(rounds(FRESH))) await place.cycle();
+  for (const _ of times(FRESH)) await place.cycle();
   const fresh = place.forget();
   for (const _ of times(WARM_UP)) {
     await place.cycle(0);
@@ -173,7 +161,7 @@ function alone(
 }
 
 async function measureInTurn(places: readonly Place[]): Promise<void> {
-  for (const _ of times(rounds(FRESH) / 10)) for (const place of places) await place.cycle();
+  for (const _ of times(FRESH / 10)) for (const place of places) await place.cycle();
   for (const place of places) place.forget();
   for (const _ of times(rounds(COUNT_IN_TURN))) for (const place of places) await place.cycle();
 }

@@ -2,7 +2,8 @@
 import { openBareEndpoint } from '../bare.js';
 import { openFloor } from '../floor.js';
 import { BenchLab } from '../lab.js';
-import { type Figure, numbersOf, type Row, rounds, timed, times, unjudged, WARM_UP } from '../row.js';
+import { type Figure, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
+import { WARM_UP } from '../warm.js';
 
 const COUNT = 300;
 const FLOOR_WARM_UP = 100;

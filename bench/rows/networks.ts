@@ -3,22 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiClient } from '../api-client.js';
 import { bareNetwork } from '../bare.js';
 import { BenchLab } from '../lab.js';
-import {
-  byFresh,
-  type Figure,
-  median,
-  numbersOf,
-  type Row,
-  rounds,
-  timed,
-  times,
-  unjudged,
-  WARM_UP,
-} from '../row.js';
+import { type Figure, median, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
 import { seedNetworks } from '../seed.js';
+import { byFresh, FRESH, WARM_UP } from '../warm.js';
 
 const COUNT = 150;
-const FRESH = 30; // of an agent that has just started
 const IN_CLUSTER = [0, 1_000, 10_000];
 const FIRST_VNI = 1_000;
 const BUDGET_MS = 2;
@@ -42,7 +31,7 @@ export const networksRow: Row = {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
     const api = agent.api();
-    const fresh = await measure(lab, api, { networks: 0, count: rounds(FRESH) });
+    const fresh = await measure(lab, api, { networks: 0, count: FRESH });
     await measure(lab, api, { networks: 0, count: WARM_UP });
     const all: Samples[] = [];
     await eachSize(lab, async networks => {

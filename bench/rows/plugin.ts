@@ -4,23 +4,10 @@ import { BARE_REMOVAL, type BareEndpoint, openBareEndpoint } from '../bare.js';
 import { type KernelFloor, openFloor } from '../floor.js';
 import { BenchLab } from '../lab.js';
 import type { PluginClient } from '../plugin-client.js';
-import {
-  byFresh,
-  type Figure,
-  median,
-  numbersOf,
-  REMOVED_MS,
-  type Row,
-  rounds,
-  timed,
-  times,
-  unjudged,
-  WARM_UP,
-} from '../row.js';
+import { type Figure, median, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
+import { byFresh, FRESH, PAUSE_MS, REMOVED_MS, WARM_UP } from '../warm.js';
 
 const COUNT = 150;
-const FRESH = 30; // of an agent that has just started
-const PAUSE_MS = 80; // the kernel removes links for 16 to 56 ms after the answer, and others wait for it
 
 const STEPS = ['create', 'join', 'both', 'leave', 'remove', 'transaction', 'kernel', 'removal'] as const;
 type Samples = Record<(typeof STEPS)[number], number[]>;
@@ -46,7 +33,7 @@ export const pluginRow: Row = {
     const work = { plugin, network, floor, bare: await openBareEndpoint(lab.store, 'docker') };
     const samples = noSamples();
     const fresh = noSamples();
-    for (const _ of times(rounds(FRESH))) await cycle(work, fresh);
+    for (const _ of times(FRESH)) await cycle(work, fresh);
     for (const _ of times(WARM_UP)) await cycle(work, noSamples(), 0);
     await sleep(REMOVED_MS);
     for (const _ of times(rounds(COUNT))) await cycle(work, samples);

@@ -12,17 +12,7 @@ import { BareWatcher } from '../bare-watcher.js';
 import { FdbListener, monotonicMs } from '../fdb-listener.js';
 import { compile } from '../floor.js';
 import { type BenchAgent, BenchLab, KEYS } from '../lab.js';
-import {
-  type Figure,
-  median,
-  numbersOf,
-  percentile,
-  type Row,
-  rounds,
-  times,
-  unjudged,
-  WARM_UP,
-} from '../row.js';
+import { type Figure, median, numbersOf, percentile, type Row, rounds, times, unjudged } from '../row.js';
 import {
   addressesOf,
   deletionsOf,
@@ -32,6 +22,7 @@ import {
   seed,
   seedNetworks,
 } from '../seed.js';
+import { WARM_UP } from '../warm.js';
 
 const CHANGES = 300;
 const CHANGES_OF_A_CROWD = 100;
