@@ -96,7 +96,10 @@ export class Kernel implements AsyncDisposable {
     await this.#call('listNamespaces', '/nonexistent', '');
   }
 
-  /** The interface that has the VTEP address. @throws NotFoundError when none has. */
+  /**
+   * The interface that has the VTEP address; without asking the thread, as long as no link or address has changed.
+   * @throws NotFoundError when none has.
+   */
   underlay(vtep: IpAddress): Promise<Underlay> {
     return this.#underlay.of(vtep);
   }

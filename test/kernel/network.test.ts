@@ -434,6 +434,9 @@ describe('underlay()', () => {
   it('is asked for once, and again after any change of links or addresses, however soon', async () => {
     const { netns } = host;
     const vtep = '10.99.0.1' as never;
+    // A link that has just come up is announced once more, a moment later.
+    const isUp = async () => (await netns.exec('ip', '-br', 'link', 'show', 'eth0')).includes(' UP ');
+    await until(isUp, { what: 'eth0 is up' });
     let questions = 0;
     class CountedThread extends Worker {
       override postMessage(message: WorkerRequest): void {
