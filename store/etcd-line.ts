@@ -6,6 +6,7 @@ import type { Metadata } from '@grpc/grpc-js';
 import { ConsecutiveBreaker, ConstantBackoff, circuitBreaker, handleWhen, noop, retry } from 'cockatiel';
 import { Etcd3, GRPCResourceExhastedError, type IOptions, isRecoverableError } from 'etcd3';
 import type { IWatchRequest, IWatchResponse } from 'etcd3/lib/rpc.js';
+import { bindWithoutWarning } from './async-binding.js';
 
 // Chosen by us. A request and its retries end within 6.5 s, far below Docker's 30 s for one call.
 const ATTEMPT_DEADLINE_MS = 1_500;
@@ -106,6 +107,7 @@ export class EtcdLine {
   #retired = false;
 
   constructor(options: StoreOptions) {
+    bindWithoutWarning();
     this.#etcd = new RawEtcd(etcdOptions(options));
   }
 

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { StoreClient } from '../../store/client.js';
 import {
   type Condition,
@@ -178,6 +180,18 @@ describe('transact()', () => {
     await until(() => etcd.get(`${prefix}/a`), { what: 'etcd has carried it out' });
     proxy.blink();
     expect(await answer).toMatchObject({ committed: false, found: [[{ value: '"mine"' }]] });
+  });
+
+  it('is garbage when it is answered, without a full collection', async () => {
+    setFlagsFromString('--expose-gc');
+    const gc: (options?: { type: 'minor' }) => void = runInNewContext('gc');
+    const write = () => put('a', 'x'.repeat(10_000));
+    await write();
+    gc();
+    const before = process.memoryUsage().heapUsed;
+    for (let written = 0; written < 300; written++) await write();
+    for (let i = 0; i < 3; i++) gc({ type: 'minor' });
+    expect((process.memoryUsage().heapUsed - before) / 300).toBeLessThan(10_000);
   });
 
   it('is unavailable within 10 s when nobody answers, and names the address', async () => {
