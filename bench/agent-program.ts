@@ -1,5 +1,6 @@
 /** Which program is measured: the agent as the packages have it. */
 import { fileURLToPath } from 'node:url';
+import { stop } from 'esbuild';
 import { makeBundle } from '../packaging/bundle.js';
 
 const DIST = new URL('../', import.meta.url);
@@ -16,5 +17,6 @@ export const agentProgram = (isProfiled: boolean): Promise<string> => {
 async function bundled(): Promise<string> {
   const directory = fileURLToPath(BUNDLE);
   await makeBundle(directory);
+  await stop(); // its service would stay, and wake up while others are measured
   return `${directory}/dist/daemon/main.js`;
 }

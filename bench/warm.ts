@@ -7,7 +7,7 @@ import { isQuick, median } from './row.js';
 /** Calls of an agent that has just started. */
 export const FRESH = isQuick ? 6 : 30;
 /** Of each operation after these, by the agent and by the floor. */
-export const WARM_UP = isQuick ? 1 : 768;
+export const WARM_UP = isQuick ? 1 : 3_000;
 /** Until the kernel has removed the interfaces that were made for that. */
 export const REMOVED_MS = 2_000;
 /** The kernel removes links for 16 to 56 ms after the answer, and others wait for it. */

@@ -5,9 +5,11 @@ import { bareNetwork } from '../bare.js';
 import { BenchLab } from '../lab.js';
 import { type Figure, median, numbersOf, type Row, rounds, timed, times, unjudged } from '../row.js';
 import { seedNetworks } from '../seed.js';
-import { byFresh, FRESH, WARM_UP } from '../warm.js';
+import { byFresh, FRESH, PAUSE_MS, WARM_UP } from '../warm.js';
 
 const COUNT = 150;
+const IN_TURN = 10;
+const COUNT_RESTED = 50;
 const IN_CLUSTER = [0, 1_000, 10_000];
 const FIRST_VNI = 1_000;
 const BUDGET_MS = 2;
@@ -26,13 +28,14 @@ interface Samples {
 
 export const networksRow: Row = {
   name: 'networks',
-  what: `network create over the API, ${COUNT} times after ${WARM_UP}, with ${IN_CLUSTER.join(', ')} networks in the cluster`,
+  what: `network create over the API without pauses, ${COUNT} times after ${WARM_UP}, with ${IN_CLUSTER.join(', ')} networks in the cluster`,
   async run(say) {
     await using lab = await BenchLab.start(1);
     await using agent = await lab.startAgent();
     const api = agent.api();
     const fresh = await measure(lab, api, { networks: 0, count: FRESH });
     await measure(lab, api, { networks: 0, count: WARM_UP });
+    const afterRest = await measure(lab, api, { networks: 0, count: rounds(COUNT_RESTED), restMs: PAUSE_MS });
     const all: Samples[] = [];
     await eachSize(lab, async networks => {
       say(`${networks} networks`);
@@ -45,6 +48,7 @@ export const networksRow: Row = {
     return [
       { ...first, note: byFresh('network create', fresh.ours) },
       ...rest,
+      afterRestFigure(afterRest),
       ...all.slice(1).map(each => flatness(all[0] ?? each, each)),
     ];
   },
@@ -81,29 +85,36 @@ async function eachSize(lab: BenchLab, work: (networks: number) => Promise<void>
 
 let measured = 0;
 
-async function measure(
-  { store }: BenchLab,
-  api: ApiClient,
-  { networks, count }: { readonly networks: number; readonly count: number },
-): Promise<Samples> {
+interface Plan {
+  readonly networks: number;
+  readonly count: number;
+  /** Before each call. */
+  readonly restMs?: number;
+}
+
+/** Ours and bare in turn, some of each: so each finds the processors as it left them itself. */
+async function measure({ store }: BenchLab, api: ApiClient, plan: Plan): Promise<Samples> {
+  const { networks, count, restMs = 0 } = plan;
   const noSamples = (): number[] => [];
   const samples = { ours: noSamples(), removed: noSamples(), bare: noSamples(), bareRemoved: noSamples() };
-  for (const _ of times(count)) {
-    let made = '';
-    const took = await timed(async () => {
-      made = await api.createNetwork({ name: `bench-${measured++}` });
-    });
-    let removeBare: () => Promise<unknown> = () => Promise.resolve();
-    const alone = await timed(async () => {
-      removeBare = await bareNetwork(store);
-    });
-    const removed = await timed(() => api.deleteNetwork(made));
-    const aloneRemoved = await timed(removeBare);
-    await sleep(5);
-    samples.ours.push(took);
-    samples.bare.push(alone);
-    samples.removed.push(removed);
-    samples.bareRemoved.push(aloneRemoved);
+  const rested = async <T>(into: number[], work: () => Promise<T>): Promise<T> => {
+    if (restMs > 0) await sleep(restMs);
+    const startedAt = performance.now();
+    const answer = await work();
+    into.push(performance.now() - startedAt);
+    return answer;
+  };
+  for (let done = 0; done < count; done += IN_TURN) {
+    const turn = times(Math.min(IN_TURN, count - done));
+    for (const _ of turn) {
+      const name = `bench-${measured++}`;
+      const id = await rested(samples.ours, () => api.createNetwork({ name }));
+      await rested(samples.removed, () => api.deleteNetwork(id));
+    }
+    for (const _ of turn) {
+      const remove = await rested(samples.bare, () => bareNetwork(store));
+      await rested(samples.bareRemoved, remove);
+    }
   }
   return { networks, ...samples };
 }
@@ -127,6 +138,16 @@ function figuresOf({ networks, ours, bare, removed, bareRemoved }: Samples): Fig
       ...unjudged,
     },
   ];
+}
+
+function afterRestFigure({ ours, bare }: Samples): Figure {
+  return {
+    what: `network create after ${PAUSE_MS} ms of rest`,
+    unit: 'ms',
+    ours: numbersOf(ours),
+    floor: { what: 'bare transaction after as long', value: median(bare) },
+    ...unjudged,
+  };
 }
 
 function flatness(empty: Samples, full: Samples): Figure {
