@@ -127,6 +127,9 @@ export const EAFNOSUPPORT = 97; // asm-generic/errno.h
 export const EADDRNOTAVAIL = 99;
 export const ENOBUFS = 105;
 
+// asm/unistd_64.h of x86-64; asm-generic/unistd.h
+export const [SYS_SCHED_SETATTR, SYS_SCHED_GETATTR] = process.arch === 'x64' ? [314, 315] : [274, 275];
+
 // Chosen by us.
 export const BATCH_MESSAGES = 256; // chosen: larger batches are no faster, and hold the worker longer
 export const RECEIVE_BYTES = 256 * 1024; // the kernel sizes dump packets by the largest receive seen, from 32 KiB

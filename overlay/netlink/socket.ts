@@ -34,6 +34,8 @@ import {
   SOL_IP,
   SOL_NETLINK,
   SOL_SOCKET,
+  SYS_SCHED_GETATTR,
+  SYS_SCHED_SETATTR,
 } from './constants.js';
 
 const libc = koffi.load('libc.so.6');
@@ -50,6 +52,7 @@ const calls = {
   mount: libc.func('mount', 'int', ['str', 'str', 'str', 'ulong', 'void *']),
   umount2: libc.func('umount2', 'int', ['str', 'int']),
   ioctl: libc.func('ioctl', 'int', ['int', 'ulong']),
+  syscall: libc.func('syscall', 'long', ['long', 'int', 'void *', 'ulong', 'ulong']),
 };
 
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024; // chosen: the errors of a whole batch, with their texts
@@ -69,6 +72,13 @@ function setOption(fd: number, level: number, option: number, value: number): vo
   bytes.writeInt32LE(value);
   check(calls.setsockopt(fd, level, option, bytes, 4), 'setsockopt', { option });
 }
+
+/** Fills a struct sched_attr (sched_getattr(2), which C libraries have had since 2025). False: refused. */
+export const callSchedGetattr = (thread: number, into: Buffer): boolean =>
+  calls.syscall(SYS_SCHED_GETATTR, thread, into, into.length, 0) === 0;
+/** False: refused. */
+export const callSchedSetattr = (thread: number, attributes: Buffer): boolean =>
+  calls.syscall(SYS_SCHED_SETATTR, thread, attributes, 0, 0) === 0;
 
 /** A route netlink socket that stays in the namespace of the calling thread. Close it with `closeFd`. */
 export function openRouteSocket(): number {

@@ -4,6 +4,7 @@ import { KernelError, SandError } from '../../model/errors.js';
 import type { NetnsPath } from '../../model/scalars.js';
 import { findHostRunAt } from '../host-paths.js';
 import { Overlay } from '../overlay.js';
+import { askForShortTurns } from './time-slice.js';
 
 export interface WorkerRequest {
   readonly id: number;
@@ -25,6 +26,8 @@ export interface WorkerNews {
   readonly changed: NetnsPath;
 }
 
+askForShortTurns(0);
+askForShortTurns(process.pid); // the main thread has its process's number
 findHostRunAt(workerData.hostRun);
 const overlay = new Overlay(workerData.hostNetns, changed => {
   parentPort?.postMessage({ changed } satisfies WorkerNews);
