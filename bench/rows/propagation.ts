@@ -24,7 +24,7 @@ import {
 } from '../seed.js';
 import { WARM_UP } from '../warm.js';
 
-const CHANGES = 300;
+const CHANGES = 1_000;
 const CHANGES_OF_A_CROWD = 100;
 const FIRST = 30; // of each crowd, not counted
 const RANGE = '10.20.0.0/19';
