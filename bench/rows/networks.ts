@@ -97,7 +97,7 @@ async function measure({ store }: BenchLab, api: ApiClient, plan: Plan): Promise
   const { networks, count, restMs = 0 } = plan;
   const noSamples = (): number[] => [];
   const samples = { ours: noSamples(), removed: noSamples(), bare: noSamples(), bareRemoved: noSamples() };
-  const rested = async <T>(into: number[], work: () => Promise<T>): Promise<T> => {
+  const sample = async <T>(into: number[], work: () => Promise<T>): Promise<T> => {
     if (restMs > 0) await sleep(restMs);
     const startedAt = performance.now();
     const answer = await work();
@@ -108,12 +108,12 @@ async function measure({ store }: BenchLab, api: ApiClient, plan: Plan): Promise
     const turn = times(Math.min(IN_TURN, count - done));
     for (const _ of turn) {
       const name = `bench-${measured++}`;
-      const id = await rested(samples.ours, () => api.createNetwork({ name }));
-      await rested(samples.removed, () => api.deleteNetwork(id));
+      const id = await sample(samples.ours, () => api.createNetwork({ name }));
+      await sample(samples.removed, () => api.deleteNetwork(id));
     }
     for (const _ of turn) {
-      const remove = await rested(samples.bare, () => bareNetwork(store));
-      await rested(samples.bareRemoved, remove);
+      const remove = await sample(samples.bare, () => bareNetwork(store));
+      await sample(samples.bareRemoved, remove);
     }
   }
   return { networks, ...samples };

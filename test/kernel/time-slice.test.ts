@@ -42,6 +42,7 @@ describe('askForShortTurns()', () => {
     expect(schedulingOf(process.pid)).toEqual(wanted);
     const added = threads().filter(thread => !before.has(thread));
     expect(added.map(schedulingOf)).toContainEqual(wanted);
+    expect(added.filter(thread => schedulingOf(thread).slice !== usual)).toHaveLength(knowsSlices ? 1 : 0);
     child = spawn('sleep', ['60']);
     await once(child, 'spawn');
     await until(() => schedulingOf(child?.pid ?? 0).slice === usual, {
